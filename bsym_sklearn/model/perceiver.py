@@ -1,0 +1,192 @@
+"""Distil all region-by-time tokens of a scan into one latent per region.
+
+Shape letters: B scans, T time points, R regions, D channels, S signal channels,
+P channels of each part of a token, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bsym_sklearn.model.layers import (
+    Block,
+    SeededModule,
+    attend,
+    check_choice,
+    check_heads,
+    softmax_map,
+    split_heads,
+)
+
+LATENT_SCALE = 0.02  # sd of the latents at the start
+RESIDUALS = ("reference", "query", "region")
+
+
+class RegionPerceiver(SeededModule):
+    r"""Cross-attention from one latent per region to all R x T tokens.
+
+    The token of region r at time t is
+    :math:`\mathrm{LN}(W [W_r\, s_r;\; W_t\, h_t;\; W_c\, c_{rt}])` of the three
+    streams. As the projection of a concatenation is a sum of projections, each
+    part is projected before it is repeated: exact, and no tensor of three times
+    the width exists.
+
+    Parameters
+    ----------
+    n_regions, window : int
+        Regions R and time points T.
+    dim, depth, n_heads, mlp_dim : int
+        Sizes; `depth` counts the blocks between latents.
+    context_dim : int
+        Signal channels S.
+    projection_dim : int
+        Channels P that each stream contributes to a token.
+    dropout : float, default=0.0
+        Rate, in [0, 1).
+    residual : {"reference", "query", "region"}, default="reference"
+        What a latent keeps beside what it attends to. ``"reference"``:
+        nothing, as released, which almost erases the difference between
+        regions at the start; ``"query"``: the query, as in usual blocks;
+        ``"region"``: the query and the region's own spatial embedding.
+
+    References
+    ----------
+    .. [1] Khajehnejad et al. (2025). BrainSymphony. arXiv:2506.18314;
+       released code, models/layers/perceiver.py.
+    .. [2] Jaegle et al. (2022). Perceiver IO. ICLR. Section 3.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> perceiver = RegionPerceiver(
+    ...     3, 20, dim=8, depth=1, n_heads=2, mlp_dim=16, context_dim=4,
+    ...     projection_dim=8,
+    ... )
+    >>> latents = perceiver(
+    ...     torch.zeros(2, 3, 8), torch.zeros(2, 20, 8), torch.zeros(2, 3, 20, 4),
+    ...     torch.zeros(3, 8),
+    ... )
+    >>> latents.shape, perceiver.decode(latents).shape
+    (torch.Size([2, 3, 8]), torch.Size([2, 20, 3]))
+    """
+
+    def __init__(
+        self,
+        n_regions: int,
+        window: int,
+        *,
+        dim: int,
+        depth: int,
+        n_heads: int,
+        mlp_dim: int,
+        context_dim: int,
+        projection_dim: int,
+        dropout: float = 0.0,
+        residual: str = "reference",
+    ) -> None:
+        super().__init__()
+        check_heads(dim, n_heads)
+        check_choice(residual, RESIDUALS, "perceiver_residual")
+        self.n_heads = n_heads
+        self.residual = residual
+        self.latents = nn.Parameter(torch.zeros(n_regions, dim))
+        self.from_region = nn.Linear(dim, projection_dim)
+        self.from_time = nn.Linear(dim, projection_dim)
+        self.from_signal = nn.Linear(context_dim, projection_dim)
+        self.join = nn.Linear(3 * projection_dim, dim)
+        self.token_norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.latent_norm = nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, n_heads, mlp_dim, dropout) for _ in range(depth)
+        )
+        self.head = nn.Sequential(
+            nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, window)
+        )
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw the latents."""
+        self.latents.normal_(0, LATENT_SCALE, generator=generator)
+
+    def forward(
+        self,
+        spatial: Tensor,
+        temporal: Tensor,
+        context: Tensor,
+        positions: Tensor,
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        """Return one latent per region, (B, R, D).
+
+        Parameters
+        ----------
+        spatial : Tensor of shape (B, R, D)
+        temporal : Tensor of shape (B, T, D)
+        context : Tensor of shape (B, R, T, S)
+        positions : Tensor of shape (R, D) or (B, R, D)
+            Added to the latents.
+        padding : bool Tensor of shape (B, T) or None
+            True where a time point does not exist.
+
+        Returns
+        -------
+        Tensor of shape (B, R, D)
+        """
+        start = self._queries(spatial, positions)
+        query, key, value = self._project(start, spatial, temporal, context)
+        x = self.out(attend(query, key, value, _absent_tokens(padding, spatial)))
+        if self.residual != "reference":
+            x = x + start
+        x = self.latent_norm(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Reconstruct the series (B, T, R) from `latents` (B, R, D)."""
+        return self.head(latents).transpose(1, 2)
+
+    def attention_map(
+        self,
+        spatial: Tensor,
+        temporal: Tensor,
+        context: Tensor,
+        positions: Tensor,
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        """Return the map (B, H, R, R), its keys summed over time; rows sum to one."""
+        start = self._queries(spatial, positions)
+        query, key, _ = self._project(start, spatial, temporal, context)
+        weights = softmax_map(query, key, _absent_tokens(padding, spatial))
+        return weights.unflatten(-1, (spatial.shape[1], -1)).sum(-1)
+
+    def _queries(self, spatial: Tensor, positions: Tensor) -> Tensor:
+        """Return the latents before the cross-attention, (B, R, D)."""
+        start = (self.latents + positions).expand_as(spatial)
+        return start + spatial if self.residual == "region" else start
+
+    def _project(
+        self, start: Tensor, spatial: Tensor, temporal: Tensor, context: Tensor
+    ) -> list[Tensor]:
+        """Return queries (B, H, R, E) and keys and values (B, H, R T, E)."""
+        w_region, w_time, w_signal = self.join.weight.chunk(3, dim=1)  # each (D, P)
+        region = F.linear(self.from_region(spatial), w_region)  # (B, R, D)
+        time = F.linear(self.from_time(temporal), w_time)  # (B, T, D)
+        signal = F.linear(
+            context,
+            w_signal @ self.from_signal.weight,
+            w_signal @ self.from_signal.bias + self.join.bias,
+        )  # (B, R, T, D)
+        tokens = self.token_norm(region.unsqueeze(2) + time.unsqueeze(1) + signal)
+        key, value = self.key_value(tokens.flatten(1, 2)).chunk(2, dim=-1)
+        parts = (self.query(start), key, value)
+        return [split_heads(part, self.n_heads) for part in parts]
+
+
+def _absent_tokens(padding: Tensor | None, spatial: Tensor) -> Tensor | None:
+    """Repeat `padding` (B, T) over the regions, (B, R T)."""
+    return None if padding is None else padding.repeat(1, spatial.shape[1])
