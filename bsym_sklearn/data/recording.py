@@ -1,0 +1,287 @@
+"""One scan in one modality: an array in memory, or a file opened when it is read.
+
+Shape letters: T time points, R regions.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from bsym_sklearn.data.checks import (
+    ScanChecks,
+    ScanShape,
+    as_real_array,
+    check_values,
+)
+from bsym_sklearn.exceptions import BrainDataError
+
+# None: any run of blanks, AFNI's .1D
+SEPARATORS = {".tsv": "\t", ".csv": ",", ".1D": None}
+SUFFIXES = (".npy", *SEPARATORS)
+# Spellings of a missing number; fMRIPrep and XCP-D write "n/a".
+MISSING_NUMBERS = frozenset({"", "n/a", "na", "nan", "null", "none"})
+# A parsed text file of 400 regions and 1200 time points takes 4 MB.
+N_CACHED_TEXT_FILES = 32
+
+
+class Recording(ABC):
+    """One scan in one modality, checked when it enters or when it is first read.
+
+    Attributes
+    ----------
+    modality : {"fmri", "sc"}
+        What the values are.
+    label : str
+        Words that name the scan in an error, e.g. ``"scan 3 (sub-01)"``.
+    shape : tuple of (int, int)
+        (n_timepoints, n_regions) or (n_regions, n_regions), known without reading.
+    """
+
+    modality: str
+    label: str
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def read(self, dtype: Any = np.float32) -> np.ndarray:
+        """Return the values as a new array that the caller may change.
+
+        Parameters
+        ----------
+        dtype : dtype, default=numpy.float32
+            Type of the returned array. None keeps the precision: float64 where the
+            values need it, else float32.
+
+        Returns
+        -------
+        values : ndarray of shape (n_timepoints, n_regions) or (n_regions, n_regions)
+            The scan.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return text that changes when the values change."""
+
+    def describe(self) -> ScanShape:
+        """Return what the checks across scans need to know."""
+        return ScanShape(self.modality, self.shape, self.label)
+
+
+class ArrayRecording(Recording):
+    """A scan whose values lie in memory and were checked on entry."""
+
+    def __init__(self, values: np.ndarray, modality: str, label: str) -> None:
+        self.values = values
+        self.modality = modality
+        self.label = label
+        self.shape = values.shape
+
+    def read(self, dtype: Any = np.float32) -> np.ndarray:
+        """Return a copy of the values; see `Recording.read`."""
+        return _copy_as(self.values, dtype)
+
+    def fingerprint(self) -> str:
+        """Return the hash of the values."""
+        return str(joblib.hash(self.values))
+
+
+class FileRecording(Recording):
+    """A scan in a file: its shape is checked on entry, its values when first read."""
+
+    def __init__(
+        self, path: Path, modality: str, label: str, checks: ScanChecks
+    ) -> None:
+        self.path = path
+        self.modality = modality
+        self.label = label
+        self.checks = checks
+        self._is_checked = False
+        values = self._load()
+        self.shape = values.shape
+        self._size, self._mtime = _size_and_mtime(path)
+
+    def read(self, dtype: Any = np.float32) -> np.ndarray:
+        """Read the file; see `Recording.read`.
+
+        Raises
+        ------
+        BrainDataError
+            If the file is gone, unreadable or of another shape than when it was
+            checked, or if its values cannot be used.
+        """
+        values = self._load()
+        if values.shape != self.shape:
+            raise BrainDataError(
+                f"{self.checks.caller} needs files that do not change while they are "
+                f"used. Got shape {values.shape} instead of {self.shape} in "
+                f"'{self.path}', first in {self.label}. Start again."
+            )
+        if not self._is_checked:
+            check_values(values, self.modality, self._full_label, self.checks)
+            self._is_checked = True
+        return _copy_as(values, dtype)
+
+    def fingerprint(self) -> str:
+        """Return the file's name, size and time of change."""
+        return f"{self.path.name}:{self._size}:{self._mtime}"
+
+    def _load(self) -> np.ndarray:
+        try:
+            values = _open_file(self.path)
+        except (OSError, EOFError, ValueError, csv.Error) as error:
+            raise BrainDataError(
+                f"{self.checks.caller} needs readable files in {self.modality!r}. Got "
+                f"'{self.path}' ({error}), first in {self.label}. Write the file again "
+                f"as one of {', '.join(SUFFIXES)}."
+            ) from error
+        return as_real_array(
+            values,
+            caller=self.checks.caller,
+            modality=self.modality,
+            label=self._full_label,
+        )
+
+    @property
+    def _full_label(self) -> str:
+        return f"{self.label}, file '{self.path}'"
+
+
+def is_missing(cell: Any) -> bool:
+    """Say if a cell holds no scan: None, NaN, NA, NaT or empty text."""
+    if cell is None or cell is pd.NA or cell is pd.NaT:
+        return True
+    if isinstance(cell, str):
+        return not cell.strip()
+    return isinstance(cell, Real) and bool(np.isnan(float(cell)))
+
+
+def is_path(cell: Any) -> bool:
+    """Say if a cell names a file."""
+    return isinstance(cell, str | os.PathLike)
+
+
+def make_recording(
+    cell: Any, modality: str, label: str, checks: ScanChecks
+) -> Recording | None:
+    """Turn a cell into a recording, or None where it is missing.
+
+    The values of an array are not checked here: the shapes of all scans come first.
+    """
+    if is_missing(cell):
+        return None
+    if is_path(cell):
+        # absolute: a worker process may have another working directory
+        path = Path(os.path.abspath(cell))  # noqa: PTH100  (keeps symbolic links)
+        _check_suffix(path, modality, label, checks.caller)
+        return FileRecording(path, modality, label, checks)
+    if isinstance(cell, Tensor):
+        cell = tensor_to_array(cell)
+    values = as_real_array(cell, caller=checks.caller, modality=modality, label=label)
+    return ArrayRecording(values, modality, label)
+
+
+def tensor_to_array(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's values; bfloat16, which numpy lacks, becomes float32."""
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def _copy_as(values: np.ndarray, dtype: Any) -> np.ndarray:
+    if dtype is None:
+        dtype = np.result_type(values.dtype, np.float32)
+    return np.array(values, dtype=dtype, order="C")
+
+
+def _check_suffix(path: Path, modality: str, label: str, caller: str) -> None:
+    if path.suffix in SUFFIXES:
+        return
+    advice = "Save the array with numpy.save."
+    if path.name.endswith((".nii", ".nii.gz")):
+        advice = "Extract one series per region first, e.g. with NiftiLabelsMasker."
+    raise BrainDataError(
+        f"{caller} needs {modality!r} files that end in {', '.join(SUFFIXES)}. Got "
+        f"'{path.name}', first in {label}. {advice}"
+    )
+
+
+def _size_and_mtime(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _open_file(path: Path) -> np.ndarray:
+    """Open a .npy file without reading its values, or parse a text file."""
+    if path.suffix != ".npy":
+        return _parse_text(path, *_size_and_mtime(path))
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise ValueError("an .npz archive, not one array")
+    return values
+
+
+@lru_cache(maxsize=N_CACHED_TEXT_FILES)
+def _parse_text(path: Path, size: int, mtime: int) -> np.ndarray:  # noqa: ARG001
+    """Parse a text file; `size` and `mtime` make the cache forget a changed file."""
+    separator = SEPARATORS[path.suffix]
+    header = _read_header(path, separator)
+    table = pd.read_csv(
+        path,
+        sep=r"\s+" if separator is None else separator,
+        comment="#" if separator is None else None,
+        header=None,
+        skiprows=0 if header is None else 1,
+        na_values=sorted(MISSING_NUMBERS),
+        encoding="utf-8-sig",
+    )
+    if header is not None and _has_row_names(header, table):
+        table = table.iloc[:, 1:]
+    texts = [i for i, kind in enumerate(table.dtypes) if kind.kind not in "biuf"]
+    if texts:
+        raise ValueError(f"column {texts[0]} holds text")
+    values = table.to_numpy()
+    values.flags.writeable = False
+    return values
+
+
+def _read_header(path: Path, separator: str | None) -> list[str] | None:
+    """Return the first row if it names the columns; AFNI's .1D has no names."""
+    if separator is None:
+        return None
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        first = next(csv.reader(file, delimiter=separator), [])
+    first = [cell.strip() for cell in first]
+    n = len(first)
+    # 0, 1, 2, ... is what pandas writes above an array without column names.
+    counted = n > 1 and first in ([str(i) for i in range(k, k + n)] for k in (0, 1))
+    return first if counted or not all(map(_is_number, first)) else None
+
+
+def _is_number(text: str) -> bool:
+    if text.lower() in MISSING_NUMBERS:
+        return text != ""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_row_names(header: list[str], table: pd.DataFrame) -> bool:
+    """Say if the first column repeats the region names or has no name of its own."""
+    if header[0] == "":
+        return True
+    names = [str(name) for name in table.iloc[:, 0].tolist()]
+    return not all(map(_is_number, names)) and names == header[-len(names) :]
