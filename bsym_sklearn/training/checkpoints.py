@@ -1,0 +1,414 @@
+"""Weights on disk: safetensors and JSON, written whole or not at all.
+
+A *bundle* is a folder with the weights of a model and what is needed to use it. A
+*state* is one file that a training run continues from. Neither can hold code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from bsym_sklearn.exceptions import CheckpointError
+
+FORMAT = {"format": "bsym_sklearn", "format_version": 1}
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+STATE_KEY = "state"  # where the header of a state file keeps its metadata
+MAX_LISTED = 10  # names of one kind in an error
+
+
+def save_bundle(
+    folder: str | os.PathLike[str],
+    *,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+) -> None:
+    """Write weights and settings to a folder, as a whole or not at all.
+
+    A bundle that is already there is replaced. Whenever the machine stops, the old
+    or the new one can be read.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if it does not exist, with its parents.
+    tensors : mapping of str to Tensor
+        Any shape, dtype and device. Shared memory is written once per name.
+    config : mapping
+        Anything that JSON can hold, without NaN and infinity.
+
+    Raises
+    ------
+    CheckpointError
+        If `folder` is a file, or holds anything but a bundle.
+    TypeError, ValueError
+        If JSON cannot hold `config`.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_bundle(folder, tensors={"w": torch.ones(2)}, config={"dim": 2})
+    ...     load_bundle(folder)
+    ({'w': tensor([1., 1.])}, {'dim': 2})
+    """
+    folder = Path(folder).resolve()
+    reserved = sorted(FORMAT.keys() & config.keys())
+    if reserved:
+        raise ValueError(
+            f"save_bundle needs a config without {reserved}, which it writes itself. "
+            f"Got {sorted(config)}. Rename the entries."
+        )
+    files = {
+        CONFIG_FILE: _to_json({**FORMAT, **config}).encode(),
+        WEIGHTS_FILE: save(_plain(tensors)),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _put_back(folder)
+    _check_replaceable(folder)
+    fresh = _temporary(folder)
+    fresh.mkdir()
+    try:
+        for name, content in files.items():
+            _write(fresh / name, content)
+        _sync_folder(fresh)
+        _replace_folder(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # gone already if all went well
+
+
+def load_bundle(
+    folder: str | os.PathLike[str],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_bundle` wrote.
+
+    Parameters
+    ----------
+    folder : path-like
+        A bundle.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        On the CPU.
+    config : dict
+
+    Raises
+    ------
+    CheckpointError
+        If the folder or a file is missing or damaged, or was written by another
+        program or a newer version.
+
+    Examples
+    --------
+    >>> load_bundle("nowhere")
+    Traceback (most recent call last):
+    bsym_sklearn.exceptions.CheckpointError: load_bundle needs a folder that was ...
+    """
+    folder = Path(folder).resolve()
+    if not folder.exists() and _aside(folder).is_dir():
+        folder = _aside(folder)  # a save was stopped between its two renames
+    if not folder.is_dir():
+        raise CheckpointError(
+            "load_bundle needs a folder that was saved before. "
+            f"Got '{folder}', which is not a folder. Check the path."
+        )
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"load_bundle needs the files '{CONFIG_FILE}' and '{WEIGHTS_FILE}'. "
+                f"Got '{folder}' without '{name}'. Save the model again."
+            )
+    config = _read_config(folder / CONFIG_FILE)
+    tensors, _ = _read_tensors(folder / WEIGHTS_FILE)
+    return tensors, {key: config[key] for key in config if key not in FORMAT}
+
+
+def load_weights(
+    module: nn.Module, tensors: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Copy `tensors` into `module`, all of them or none.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Its parameters and buffers are overwritten.
+    tensors : mapping of str to Tensor
+        One for every entry of ``module.state_dict()``, of the same shape.
+    source : str
+        Where the tensors come from, for the error.
+
+    Raises
+    ------
+    CheckpointError
+        If anything is missing, unexpected or of another shape. Lists all of it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> load_weights(layer, {"weight": torch.ones(1, 2)}, source="a dict")
+    Traceback (most recent call last):
+    bsym_sklearn.exceptions.CheckpointError: Linear needs other weights than those ...
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    misshaped = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{what}: {_listed(names)}."
+        for what, names in (
+            ("Missing", missing),
+            ("Unexpected", unexpected),
+            ("Of another shape", misshaped),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{type(module).__name__} needs other weights than those in {source}. "
+            + " ".join(problems)
+        )
+    module.load_state_dict(dict(tensors))
+
+
+def save_state(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write tensors and settings to one file, as a whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Replaced if it exists. Its folder is made if it does not.
+    tensors : mapping of str to Tensor
+        Any shape, dtype and device.
+    metadata : mapping
+        Anything that JSON can hold, without NaN and infinity.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If JSON cannot hold `metadata`.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "last.safetensors"
+    ...     save_state(path, {"w": torch.ones(2)}, {"epoch": 3})
+    ...     load_state(path)
+    ({'w': tensor([1., 1.])}, {'epoch': 3})
+    """
+    path = Path(path).resolve()
+    header = {**FORMAT, STATE_KEY: dict(metadata)}
+    content = save(_plain(tensors), {STATE_KEY: _to_json(header)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _temporary(path)
+    try:
+        _write(fresh, content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def load_state(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_state` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        A state file.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        On the CPU.
+    metadata : dict
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged, or was written by another program or a
+        newer version.
+
+    Examples
+    --------
+    >>> load_state("nowhere.safetensors")
+    Traceback (most recent call last):
+    bsym_sklearn.exceptions.CheckpointError: load_state needs a file that was ...
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise CheckpointError(
+            "load_state needs a file that was saved before. "
+            f"Got '{path}', which is not a file. Check the path."
+        )
+    tensors, header = _read_tensors(path)
+    content = _parse(header.get(STATE_KEY, "{}"), path)
+    metadata = content.get(STATE_KEY)
+    if not isinstance(metadata, dict):
+        raise _damaged(path, "it has no metadata")
+    return tensors, metadata
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous copies on the CPU, none of which shares memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def _to_json(content: Mapping[str, Any]) -> str:
+    """Return `content` as text that is the same for equal content."""
+    return json.dumps(content, allow_nan=False, sort_keys=True, indent=1) + "\n"
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    """Return the JSON object in `text` if it is of our format and version."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT["format"]:
+        raise CheckpointError(
+            f"bsym_sklearn reads only what it has saved itself. Got '{path}' of "
+            "another format. For the weights of the official code use "
+            "`load_reference_checkpoint`."
+        )
+    version = content.get("format_version")
+    if version != FORMAT["format_version"]:
+        raise CheckpointError(
+            f"This version of bsym_sklearn reads format {FORMAT['format_version']}. "
+            f"Got '{path}' in format {version!r}. Install the version that wrote it."
+        )
+    return content
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Return the settings of a bundle."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, str(error)) from error
+    return _parse(text, path)
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the header entries of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            # Copied: an open memory map would keep the file from being replaced.
+            names = file.keys()
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from error
+    return tensors, header
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    """Return the error for a file that cannot be read."""
+    return CheckpointError(
+        f"bsym_sklearn needs an intact file. Got '{path}', which is damaged "
+        f"({reason}). Save or copy it again."
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return at most MAX_LISTED names and how many more there are."""
+    names = list(names)
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside `path` that nobody else uses or reads."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def _aside(folder: Path) -> Path:
+    """Return the name under which a bundle waits while its successor moves in."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _put_back(folder: Path) -> None:
+    """Finish what a save that was stopped while replacing `folder` left behind."""
+    aside = _aside(folder)
+    if not aside.exists():
+        return
+    _check_replaceable(aside)
+    if folder.exists():
+        shutil.rmtree(aside)
+    else:
+        aside.rename(folder)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise unless `folder` is absent, empty or a bundle and nothing else."""
+    if not folder.exists():
+        return
+    if folder.is_dir():
+        names = {entry.name for entry in folder.iterdir()}
+        if not names:
+            return
+        if names == {CONFIG_FILE, WEIGHTS_FILE}:
+            _read_config(folder / CONFIG_FILE)
+            return
+    raise CheckpointError(
+        "save_bundle needs a new or empty folder, or one that it has written before. "
+        f"Got '{folder}', which holds something else. Choose another or empty it."
+    )
+
+
+def _replace_folder(fresh: Path, folder: Path) -> None:
+    """Rename `fresh` to `folder`; what was there is deleted last."""
+    aside = _aside(folder)
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        _put_back(folder)
+        raise
+    _sync_folder(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write `content` and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

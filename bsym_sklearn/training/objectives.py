@@ -1,0 +1,385 @@
+"""What a model is trained to do: predict what is hidden, or a target.
+
+A task is a module that skorch trains: ``forward`` makes predictions of a batch,
+``loss`` judges them. Shape letters: B scans, T time points, R regions, D channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bsym_sklearn.model.brainsymphony import BrainSymphony, BrainSymphonyOutput
+from bsym_sklearn.model.functional import FMRIInput
+from bsym_sklearn.model.heads import TaskHead
+from bsym_sklearn.model.layers import initialize_weights
+from bsym_sklearn.training.masking import (
+    mask_edges,
+    mask_points,
+    mask_regions,
+    mask_time_points,
+)
+
+FMRI_STAGES = ("regions", "time_points", "points", "reconstruction")
+SC_STAGES = ("edges",)
+FUSED_STAGES = ("fused_reconstruction", "fused_edges")
+EDGE_RATIO = 0.2  # share of the edges to hide, as released
+VALIDATION_SEED = 20250623  # masks of the validation loss: the same every epoch
+
+
+class HiddenPrediction(NamedTuple):
+    """Predictions of values that the model did not see.
+
+    Parameters
+    ----------
+    prediction, target : Tensor of the same shape
+        Values.
+    hidden : bool Tensor of the same shape
+        Where they are judged.
+    """
+
+    prediction: Tensor
+    target: Tensor
+    hidden: Tensor
+
+    def error(self) -> Tensor:
+        """Return the mean squared error over the hidden values, 0 without any."""
+        squared = (self.prediction - self.target).square() * self.hidden
+        return squared.sum() / self.hidden.sum().clamp(min=1)
+
+
+class MaskedTask(nn.Module):
+    """Self-supervision: hide parts of a scan and predict them from the rest.
+
+    One pass hides whole regions, whole time points, single points and edges.
+    Each stream predicts what it was made for (regions: spatial; time points:
+    temporal; points: context; edges: structural), the Perceiver everything in
+    the series, and the fused embeddings both series and edges, which is what
+    trains the gate. A hidden value reaches no prediction.
+
+    Parameters
+    ----------
+    backbone : BrainSymphony
+        Trained in place.
+    mask_ratio : float, default=0.15
+        Share of the regions, time points and points to hide, each, in (0, 1).
+    span : int, default=1
+        Length of hidden runs, in time points.
+    staged : bool, default=False
+        Train one objective after the other instead of all at once.
+    generator : torch.Generator
+        Draws the weights of the two extra decoders.
+
+    Attributes
+    ----------
+    generator : torch.Generator or None
+        Draws the masks in training; set by the trainer.
+    stage : str or None
+        The only objective to train, or None for all.
+
+    References
+    ----------
+    .. [1] Khajehnejad et al. (2025). BrainSymphony. arXiv:2506.18314. The
+       released code hides nothing and compares scans with each other; this is
+       what its text describes.
+    """
+
+    def __init__(
+        self,
+        backbone: BrainSymphony,
+        *,
+        mask_ratio: float = 0.15,
+        span: int = 1,
+        staged: bool = False,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.staged = staged
+        self.mask_ratio = mask_ratio
+        self.span = span
+        self.generator: torch.Generator | None = None
+        self.stage: str | None = None
+        self.decoders = nn.ModuleDict()
+        if backbone.fmri is not None:
+            with torch.device("meta"):
+                self.decoders["regions"] = nn.Linear(
+                    backbone.dim, backbone.fmri.spatial.n_features
+                )
+                self.decoders["time_points"] = nn.Linear(
+                    backbone.dim, backbone.n_regions
+                )
+            self.decoders.to_empty(device="cpu")
+            initialize_weights(self.decoders, generator)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the objectives that the backbone can learn."""
+        return self.stage_names(self.backbone)
+
+    @staticmethod
+    def stage_names(backbone: BrainSymphony) -> tuple[str, ...]:
+        """Return the names of the objectives that `backbone` can learn."""
+        fmri = FMRI_STAGES if backbone.fmri is not None else ()
+        sc = SC_STAGES if backbone.sc is not None else ()
+        return fmri + sc + (FUSED_STAGES if fmri and sc else ())
+
+    def forward(
+        self,
+        fmri: Tensor | None = None,
+        sc: Tensor | None = None,
+        fmri_mask: Tensor | None = None,
+        *,
+        padding: Tensor | None = None,
+        has_fmri: Tensor | None = None,
+        has_sc: Tensor | None = None,
+    ) -> dict[str, HiddenPrediction]:
+        """Hide parts of the batch and predict them.
+
+        Parameters
+        ----------
+        fmri, sc, fmri_mask, padding, has_fmri, has_sc
+            See :meth:`BrainSymphony.forward`; `fmri_mask` is what the data
+            themselves hide (constant regions), never judged.
+
+        Returns
+        -------
+        dict of str to HiddenPrediction
+            One entry per objective.
+        """
+        generator = self._generator(fmri if sc is None else sc)
+        hidden, edges = {}, None
+        if fmri is not None:
+            hidden = self._hide_series(fmri, generator)
+        if sc is not None:
+            edges = mask_edges(*sc.shape[:2], EDGE_RATIO, generator)
+        mask = hidden.get("reconstruction")
+        if mask is not None and fmri_mask is not None:
+            mask = mask | fmri_mask
+        out = self.backbone(
+            fmri=fmri,
+            sc=sc,
+            fmri_mask=mask,
+            sc_mask=edges,
+            padding=padding,
+            has_fmri=has_fmri,
+            has_sc=has_sc,
+        )
+        predictions: dict[str, HiddenPrediction] = {}
+        if fmri is not None:
+            exists = _existing(fmri, fmri_mask, padding, has_fmri)
+            profiles = self.backbone.fmri.spatial.features(
+                FMRIInput(fmri, fmri_mask, padding)
+            )  # (B, R, T) or (B, R, R)
+            predictions |= self._series(out, fmri, profiles, hidden, exists, has_sc)
+        if sc is not None:
+            predictions |= self._edges(out, sc, edges, has_fmri, has_sc)
+        return predictions
+
+    def loss(
+        self, predictions: dict[str, HiddenPrediction], target: dict[str, Tensor]
+    ) -> Tensor:
+        """Return the sum of the errors of the objectives that are trained now."""
+        if self.training and self.stage is not None:
+            predictions = {
+                name: p for name, p in predictions.items() if name == self.stage
+            }
+        if not predictions:  # a batch without the modality of this stage
+            return sum(p.sum() * 0 for p in self.parameters())  # type: ignore[return-value]
+        return torch.stack([p.error() for p in predictions.values()]).sum()
+
+    def _generator(self, like: Tensor | None) -> torch.Generator:
+        """Return the source of masks: the fit's, or a fixed one for validation."""
+        if self.training and self.generator is not None:
+            return self.generator
+        device = "cpu" if like is None else like.device
+        return torch.Generator(device).manual_seed(VALIDATION_SEED)
+
+    def _hide_series(
+        self, fmri: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return what each objective hides, (B, T, R); the last is all of it."""
+        n_scans, n_timepoints, n_regions = fmri.shape
+        ratio, span = self.mask_ratio, self.span
+        hidden = {
+            "regions": mask_regions(n_scans, n_regions, ratio, generator)
+            .unsqueeze(1)
+            .expand_as(fmri),
+            "time_points": mask_time_points(
+                n_scans, n_timepoints, ratio, generator, span=span
+            )
+            .unsqueeze(2)
+            .expand_as(fmri),
+            "points": mask_points(
+                n_scans, n_timepoints, n_regions, ratio, generator, span=span
+            ),
+        }
+        hidden["reconstruction"] = (
+            hidden["regions"] | hidden["time_points"] | hidden["points"]
+        )
+        return hidden
+
+    def _series(
+        self,
+        out: BrainSymphonyOutput,
+        fmri: Tensor,
+        profiles: Tensor,
+        hidden: dict[str, Tensor],
+        exists: Tensor,
+        has_sc: Tensor | None,
+    ) -> dict[str, HiddenPrediction]:
+        """Predict hidden series; `exists` (B, T, R) is False at padding."""
+        encoder = self.backbone.fmri
+        judged = {name: mask & exists for name, mask in hidden.items()}
+        if encoder.spatial.tokens == "series":
+            judged["regions"] = judged["regions"].transpose(1, 2)  # (B, R, T)
+        else:
+            judged["regions"] = judged["regions"].any(1)[..., None].expand_as(profiles)
+        made = {
+            "regions": (self.decoders["regions"](out.spatial), profiles),
+            "time_points": (self.decoders["time_points"](out.temporal), fmri),
+            "points": (encoder.context.decode(out.context), fmri),
+            "reconstruction": (out.fmri_reconstruction, fmri),
+        }
+        if out.gate is not None:
+            made["fused_reconstruction"] = (encoder.perceiver.decode(out.fused), fmri)
+            both = judged["reconstruction"]
+            judged["fused_reconstruction"] = (
+                both if has_sc is None else both & has_sc[:, None, None]
+            )
+        return {
+            name: HiddenPrediction(prediction, target, judged[name])
+            for name, (prediction, target) in made.items()
+        }
+
+    def _edges(
+        self,
+        out: BrainSymphonyOutput,
+        sc: Tensor,
+        hidden: Tensor,
+        has_fmri: Tensor | None,
+        has_sc: Tensor | None,
+    ) -> dict[str, HiddenPrediction]:
+        """Predict hidden edges, each once."""
+        scan, row, column = hidden.triu().nonzero(as_tuple=True)
+        target = sc[scan, row, column]
+        judged = torch.ones_like(target, dtype=torch.bool)
+        if has_sc is not None:
+            judged = has_sc[scan]
+        sources = {"edges": (out.structural, judged)}
+        if out.gate is not None:
+            both = judged if has_fmri is None else judged & has_fmri[scan]
+            sources["fused_edges"] = (out.fused, both)
+        return {
+            name: HiddenPrediction(
+                self.backbone.sc.edges.between(x[scan, row], x[scan, column]),
+                target,
+                where,
+            )
+            for name, (x, where) in sources.items()
+        }
+
+
+class SupervisedTask(nn.Module):
+    """Predict one target per scan.
+
+    Parameters
+    ----------
+    backbone : BrainSymphony
+        Trained in place, unless frozen.
+    head : TaskHead
+        Reads the backbone's output.
+    kind : {"classification", "regression"}
+        Cross-entropy over class codes, or squared error.
+    frozen : bool, default=False
+        Train the head only; the backbone is then used without dropout.
+    """
+
+    def __init__(
+        self,
+        backbone: BrainSymphony,
+        head: TaskHead,
+        *,
+        kind: str,
+        frozen: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.kind = kind
+        self.frozen = frozen
+        backbone.requires_grad_(not frozen)
+        self.generator: torch.Generator | None = None
+        self.staged = False
+        self.stage: str | None = None
+        self.stages: tuple[str, ...] = ()
+
+    def train(self, mode: bool = True) -> SupervisedTask:
+        """Switch to training, the backbone only if it is trained."""
+        super().train(mode)
+        self.backbone.train(mode and not self.frozen)
+        return self
+
+    def forward(
+        self,
+        fmri: Tensor | None = None,
+        sc: Tensor | None = None,
+        fmri_mask: Tensor | None = None,
+        *,
+        padding: Tensor | None = None,
+        has_fmri: Tensor | None = None,
+        has_sc: Tensor | None = None,
+    ) -> Tensor:
+        """Return the outputs (B, C).
+
+        Parameters
+        ----------
+        fmri, sc, fmri_mask, padding, has_fmri, has_sc
+            See :meth:`BrainSymphony.forward`.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            out = self.backbone(
+                fmri=fmri,
+                sc=sc,
+                fmri_mask=fmri_mask,
+                padding=padding,
+                has_fmri=has_fmri,
+                has_sc=has_sc,
+            )
+        return self.head(out, padding, has_fmri)
+
+    def loss(self, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
+        """Return the mean loss, weighted by ``target["weight"]`` if it is there."""
+        if self.kind == "classification":
+            losses = F.cross_entropy(prediction, target["target"], reduction="none")
+        else:
+            losses = (prediction.squeeze(1) - target["target"]).square()
+        if "weight" not in target:
+            return losses.mean()
+        # Weights have mean one over the training scans: dividing by the batch
+        # size, not its weight, keeps a scan's influence the same in every batch.
+        return (losses * target["weight"]).mean()
+
+
+def _existing(
+    fmri: Tensor,
+    fmri_mask: Tensor | None,
+    padding: Tensor | None,
+    has_fmri: Tensor | None,
+) -> Tensor:
+    """Return where a true value exists, (B, T, R)."""
+    exists = torch.ones_like(fmri, dtype=torch.bool)
+    if padding is not None:
+        exists = exists & ~padding.unsqueeze(2)
+    if fmri_mask is not None:
+        exists = exists & ~fmri_mask
+    if has_fmri is not None:
+        exists = exists & has_fmri[:, None, None]
+    return exists
