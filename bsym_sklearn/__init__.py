@@ -1,0 +1,25 @@
+"""BrainSymphony and its rivals as scikit-learn estimators."""
+
+from bsym_sklearn.estimators import (
+    BrainSymphonyClassifier,
+    BrainSymphonyEmbedder,
+    BrainSymphonyRegressor,
+)
+from bsym_sklearn.exceptions import (
+    BrainDataError,
+    BrainSymphonyWarning,
+    CheckpointError,
+)
+from bsym_sklearn.training.reference import load_reference_checkpoint
+from bsym_sklearn.version import __version__
+
+__all__ = [
+    "BrainDataError",
+    "BrainSymphonyClassifier",
+    "BrainSymphonyEmbedder",
+    "BrainSymphonyRegressor",
+    "BrainSymphonyWarning",
+    "CheckpointError",
+    "__version__",
+    "load_reference_checkpoint",
+]

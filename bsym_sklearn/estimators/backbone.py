@@ -1,0 +1,379 @@
+"""From constructor parameters, or pretrained weights, to a BrainSymphony module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from bsym_sklearn.data.cohort import Cohort
+from bsym_sklearn.estimators.base import BaseBrainEstimator
+from bsym_sklearn.estimators.preprocessing import Preprocessing
+from bsym_sklearn.exceptions import CheckpointError
+from bsym_sklearn.model.brainsymphony import STREAMS, BrainSymphony
+from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.training.checkpoints import load_bundle, load_weights
+from bsym_sklearn.training.inference import Batch
+from bsym_sklearn.training.objectives import MaskedTask
+from bsym_sklearn.training.reference import load_reference_checkpoint
+from bsym_sklearn.training.scans import Window
+
+N_GRADIENTS = 10  # as published
+POOLINGS = ("mean", "network", "regions")
+REFERENCE_FOLDERS = ("functional_v1", "structural_v1")
+BACKBONE = "module.backbone."  # names of tensors in a saved estimator
+PREPROCESSING = "preprocessing."
+
+
+class BaseBrainSymphony(BaseBrainEstimator):
+    """Constructor and backbone of the three BrainSymphony estimators."""
+
+    def __init__(
+        self,
+        *,
+        pretrained: str | Path | None = None,
+        modalities: str = "auto",
+        missing_modality: str = "raise",
+        constant_regions: str = "error",
+        window: int | None = None,
+        t_r: float | str | None = None,
+        standardize: str | None = "zscore",
+        sc_scaling: str | None = "log",
+        dim: int = 64,
+        depth: int = 2,
+        perceiver_depth: int = 1,
+        n_heads: int = 4,
+        dropout: float = 0.1,
+        spatial_tokens: str = "connectivity",
+        positions: str = "learned",
+        perceiver_residual: str = "region",
+        final_norm: str = "layer",
+        edge_weights: str = "first_hop",
+        structural_positions: str = "learned",
+        signed_attention: str = "continuous",
+        absent_edges: str = "masked",
+        edge_symmetry: str = "symmetric",
+        pooling: str = "regions",
+        n_windows: int | None = None,
+        objective: str = "joint",
+        mask_ratio: float = 0.15,
+        mask_span: int = 1,
+        max_epochs: int = 50,
+        batch_size: int = 16,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        validation_fraction: float = 0.1,
+        patience: int | None = 10,
+        group_column: str = "participant_id",
+        device: str = "auto",
+        dtype: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        checkpoint_dir: str | Path | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.pretrained = pretrained
+        self.modalities = modalities
+        self.missing_modality = missing_modality
+        self.constant_regions = constant_regions
+        self.window = window
+        self.t_r = t_r
+        self.standardize = standardize
+        self.sc_scaling = sc_scaling
+        self.dim = dim
+        self.depth = depth
+        self.perceiver_depth = perceiver_depth
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.spatial_tokens = spatial_tokens
+        self.positions = positions
+        self.perceiver_residual = perceiver_residual
+        self.final_norm = final_norm
+        self.edge_weights = edge_weights
+        self.structural_positions = structural_positions
+        self.signed_attention = signed_attention
+        self.absent_edges = absent_edges
+        self.edge_symmetry = edge_symmetry
+        self.pooling = pooling
+        self.n_windows = n_windows
+        self.objective = objective
+        self.mask_ratio = mask_ratio
+        self.mask_span = mask_span
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.group_column = group_column
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.checkpoint_dir = checkpoint_dir
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def _check_parameters(self) -> None:
+        """Check the parameters of the backbone too; the model checks its options."""
+        super()._check_parameters()
+        for name in ("dim", "depth", "n_heads", "mask_span"):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        check_scalar(self.perceiver_depth, "perceiver_depth", Integral, min_val=0)
+        check_scalar(
+            self.mask_ratio,
+            "mask_ratio",
+            Real,
+            min_val=0,
+            max_val=1,
+            include_boundaries="neither",
+        )
+        check_choice(self.objective, ("joint", "staged"), "objective")
+        check_choice(self.pooling, POOLINGS, "pooling")
+
+    def _prepare(self, cohort: Cohort, seed: int) -> BrainSymphony:
+        """Fit the preprocessing and return a backbone on these scans, untrained."""
+        if self.warm_start and hasattr(self, "net_"):
+            return self.net_.module_.backbone
+        wanted = self._select_modalities(cohort)
+        generator = torch.Generator().manual_seed(seed)
+        if self.pretrained is not None:
+            return self._load_pretrained(cohort, wanted, generator)
+        n_gradients = min(N_GRADIENTS, max(cohort.n_regions - 2, 1))
+        uses_gradients = "fmri" in wanted and self.positions == "gradient"
+        self.modalities_ = wanted
+        self.preprocessing_ = self._fit_preprocessing(
+            cohort, wanted, self.window, n_gradients if uses_gradients else None
+        )
+        backbone = BrainSymphony(
+            cohort.n_regions,
+            self.preprocessing_.window,
+            modalities=wanted,
+            dim=self.dim,
+            depth=self.depth,
+            perceiver_depth=self.perceiver_depth,
+            n_heads=self.n_heads,
+            perceiver_heads=self.n_heads,
+            structural_heads=self.n_heads,
+            dropout=self.dropout,
+            spatial_tokens=self.spatial_tokens,
+            positions=self.positions,
+            n_gradients=n_gradients,
+            edge_weights=self.edge_weights,
+            structural_positions=self.structural_positions,
+            signed_attention=self.signed_attention,
+            absent_edges=self.absent_edges,
+            edge_symmetry=self.edge_symmetry,
+            perceiver_residual=self.perceiver_residual,
+            final_norm=self.final_norm,
+            generator=generator,
+        )
+        if uses_gradients:
+            backbone.set_coordinates(torch.from_numpy(self.preprocessing_.coordinates))
+        return backbone
+
+    def _fit_preprocessing(
+        self,
+        cohort: Cohort,
+        modalities: tuple[str, ...],
+        window: int | None,
+        n_gradients: int | None,
+    ) -> Preprocessing:
+        """Fit window, repetition time, scalers and gradients on these scans."""
+        return Preprocessing.fit(
+            cohort,
+            modalities=modalities,
+            window=window,
+            t_r=self.t_r,
+            standardize=self.standardize,
+            sc_scaling=self.sc_scaling,
+            n_gradients=n_gradients,
+        )
+
+    def _load_pretrained(
+        self, cohort: Cohort, wanted: tuple[str, ...], generator: torch.Generator
+    ) -> BrainSymphony:
+        """Return the backbone of a saved estimator or of the official layout.
+
+        Its sizes come from its file; so does its preprocessing, which the
+        official layout has none of.
+        """
+        folder = Path(self.pretrained)
+        official = any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
+        if official:
+            backbone = load_reference_checkpoint(folder)
+            config: dict[str, Any] = {}
+        else:
+            tensors, config = load_bundle(folder)
+            backbone = BrainSymphony(
+                **config["backbone"] | {"dropout": self.dropout}, generator=generator
+            )
+            load_weights(backbone, take_prefix(tensors, BACKBONE), source=str(folder))
+        self._check_pretrained(backbone, cohort, wanted, folder)
+        used = tuple(m for m in wanted if m in backbone.modalities)
+        self.modalities_ = used
+        if official:
+            self.preprocessing_ = self._fit_preprocessing(
+                cohort, used, backbone.window, None
+            )
+        else:
+            self.preprocessing_ = replace(
+                Preprocessing.restore(
+                    config["preprocessing"], take_prefix(tensors, PREPROCESSING)
+                ),
+                modalities=used,
+            )
+        return backbone
+
+    def _check_pretrained(
+        self,
+        backbone: BrainSymphony,
+        cohort: Cohort,
+        wanted: tuple[str, ...],
+        folder: Path,
+    ) -> None:
+        """Compare the pretrained model with the scans."""
+        who = type(self).__name__
+        if backbone.n_regions != cohort.n_regions:
+            raise CheckpointError(
+                f"{who} needs pretrained weights for {cohort.n_regions} regions. Got "
+                f"{backbone.n_regions} in {folder.name!r}. Use scans in the atlas of "
+                "the weights."
+            )
+        if not set(wanted) & set(backbone.modalities):
+            raise CheckpointError(
+                f"{who} needs pretrained weights for {list(wanted)}. Got "
+                f"{list(backbone.modalities)} in {folder.name!r}. Use another file."
+            )
+
+    def _masked_task(self, backbone: BrainSymphony, seed: int) -> MaskedTask:
+        """Return the self-supervised task on `backbone`."""
+        if self.objective == "staged":
+            n_stages = len(MaskedTask.stage_names(backbone))
+            epochs = self._pretraining_epochs()
+            if 0 < epochs < n_stages:
+                raise ValueError(
+                    f"objective='staged' needs an epoch for each of {n_stages} stages. "
+                    f"Got {epochs}. Train for longer or use objective='joint'."
+                )
+        return MaskedTask(
+            backbone,
+            mask_ratio=self.mask_ratio,
+            span=self.mask_span,
+            staged=self.objective == "staged",
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def _pretraining_epochs(self) -> int:
+        """Return the epochs of self-supervision in a fit."""
+        return self.max_epochs
+
+    def attention(
+        self, X: Any, stream: str = "spatial", average: bool = True
+    ) -> np.ndarray | list[np.ndarray | None]:
+        """Return who attends to whom in one stream.
+
+        Parameters
+        ----------
+        X : cohort of n scans
+            See :func:`~bsym_sklearn.data.check_cohort`.
+        stream : {"spatial", "temporal", "perceiver", "structural"}, \
+                default="spatial"
+            Which part of the model. Maps are (n_regions, n_regions), but for
+            ``"temporal"``, (window, window).
+        average : bool, default=True
+            Average over windows, blocks and heads, or keep them.
+
+        Returns
+        -------
+        ndarray of shape (n, N, N) or list
+            Rows are queries, columns what they attend to. Rows sum to one, but
+            for the signed ``"structural"`` maps. NaN for scans without the
+            modality. With ``average=False`` a list with one array of shape
+            (n_windows, n_blocks, n_heads, N, N) per scan, or None.
+
+        Raises
+        ------
+        ValueError
+            If the model has no such stream.
+
+        Examples
+        --------
+        >>> from bsym_sklearn import BrainSymphonyEmbedder
+        >>> from bsym_sklearn.data import make_cohort
+        >>> X = make_cohort(6, 5, 30).data
+        >>> model = BrainSymphonyEmbedder(dim=8, depth=1, max_epochs=1, random_state=0)
+        >>> model.fit(X).attention(X, "structural").shape
+        (6, 5, 5)
+        """
+        check_is_fitted(self)
+        check_choice(stream, STREAMS, "stream")
+        modality = "sc" if stream == "structural" else "fmri"
+        if modality not in self.modalities_:
+            raise ValueError(
+                f"The {stream!r} stream needs a model of {modality!r}. Got one fitted "
+                f"on {list(self.modalities_)}. Choose another stream."
+            )
+        cohort = self._check_X(X, reset=False)
+        maps: list[list[np.ndarray]] = [[] for _ in range(len(cohort))]
+        apply = partial(_attention_of_batch, self.backbone_, stream)
+        for windows, output in self._loop().iterate(
+            self.net_.module_, self._dataset(cohort), apply
+        ):
+            if output is not None:
+                for (row, _), one in zip(windows, output.cpu().numpy(), strict=True):
+                    maps[row].append(one)
+        present = getattr(cohort, modality)
+        kept = [
+            None if cell is None else np.stack(windows)
+            for cell, windows in zip(present, maps, strict=True)
+        ]
+        if not average:
+            return kept
+        size = self.preprocessing_.window if stream == "temporal" else self.n_regions_
+        result = np.full((len(kept), size, size), np.nan)
+        for i, windows in enumerate(kept):
+            if windows is not None:
+                result[i] = windows.mean(axis=(0, 1, 2), dtype=np.float64)
+        return result
+
+    def _embed(self, batch: Batch) -> Tensor:
+        """Return region embeddings (B, R, D) of one batch."""
+        return self.backbone_(**batch).fused
+
+
+def _attention_of_batch(
+    backbone: BrainSymphony, stream: str, batch: Batch, _: list[Window]
+) -> Tensor | None:
+    """Return maps (B, L, H, N, N), or None if no scan here has the modality."""
+    modality = "sc" if stream == "structural" else "fmri"
+    if modality not in batch:
+        return None
+    inputs = {k: v for k, v in batch.items() if not k.startswith("has_")}
+    return backbone.attention_maps(stream, **inputs)
+
+
+def take_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose name begins with `prefix`, without it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> list(take_prefix({"a.x": torch.zeros(1), "b.x": torch.zeros(1)}, "a."))
+    ['x']
+    """
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

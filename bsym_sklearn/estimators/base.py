@@ -1,0 +1,389 @@
+"""Behaviour shared by every estimator that trains a backbone.
+
+Subclasses define the constructor, a backbone and a task; this file checks
+parameters and data, trains, predicts and keeps the fitted state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import Tags, check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from bsym_sklearn.data.cohort import Cohort, check_cohort
+from bsym_sklearn.data.containers import is_table
+from bsym_sklearn.estimators.preprocessing import (
+    SC_SCALING,
+    STANDARDIZE,
+    Preprocessing,
+    repetition_times,
+)
+from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
+from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.training.inference import Batch, WindowLoop
+from bsym_sklearn.training.net import (
+    Callback,
+    NeuralNet,
+    TrainingSettings,
+    make_net,
+    resolve_device,
+    train,
+)
+from bsym_sklearn.training.scans import WindowDataset, split_rows
+
+MODALITIES = ("fmri", "sc")
+MIN_TIMEPOINTS = 5  # the context convolution's kernel
+MAX_SEED = np.iinfo(np.int32).max
+# Parameters that change how a fit runs but not what comes out of it.
+RUN_ONLY = ("checkpoint_dir", "device", "n_jobs", "verbose", "warm_start")
+
+
+class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
+    """Check parameters and data, train, predict, keep the fitted state."""
+
+    # Constructor parameters that every subclass has.
+    modalities: str
+    missing_modality: str
+    constant_regions: str
+    window: int | None
+    t_r: float | str | None
+    standardize: str | None
+    sc_scaling: str | None
+    n_windows: int | None
+    max_epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    dropout: float
+    validation_fraction: float
+    patience: int | None
+    group_column: str
+    device: str
+    dtype: str
+    random_state: int | np.random.RandomState | None
+    n_jobs: int | None
+    checkpoint_dir: str | Path | None
+    warm_start: bool
+    verbose: int
+    # Fitted attributes.
+    net_: NeuralNet
+    preprocessing_: Preprocessing
+    modalities_: tuple[str, ...]
+    n_regions_: int
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.dict = False
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """Losses and seconds of each epoch of the last training."""
+        check_is_fitted(self)
+        rows = [
+            {k: v for k, v in epoch.items() if k in _HISTORY}
+            for epoch in self.net_.history.to_list()
+        ]
+        return pd.DataFrame(rows, columns=list(_HISTORY)).dropna(axis=1, how="all")
+
+    @property
+    def n_iter_(self) -> int:
+        """Epochs of the last training."""
+        return len(self.history_)
+
+    @property
+    def backbone_(self) -> nn.Module:
+        """The torch model, see :class:`~bsym_sklearn.model.BrainSymphony`."""
+        check_is_fitted(self)
+        return self.net_.module_.backbone
+
+    # ---------------------------------------------------------------- checks
+
+    def _check_parameters(self) -> None:
+        """Check the parameters in `fit`, so that `set_params` is covered too."""
+        for name in ("batch_size",):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        for name in ("max_epochs", "verbose"):
+            check_scalar(getattr(self, name), name, Integral, min_val=0)
+        for name in ("window", "n_windows", "patience"):
+            if getattr(self, name) is not None:
+                check_scalar(getattr(self, name), name, Integral, min_val=1)
+        check_scalar(self.lr, "lr", Real, min_val=0, include_boundaries="neither")
+        check_scalar(self.weight_decay, "weight_decay", Real, min_val=0)
+        for name in ("dropout", "validation_fraction"):
+            value = getattr(self, name)
+            check_scalar(
+                value, name, Real, min_val=0, max_val=1, include_boundaries="left"
+            )
+        if self.t_r is not None and not isinstance(self.t_r, str):
+            check_scalar(self.t_r, "t_r", Real, min_val=0, include_boundaries="neither")
+        if self.standardize is not None:
+            check_choice(self.standardize, tuple(STANDARDIZE), "standardize")
+        if self.sc_scaling is not None:
+            check_choice(self.sc_scaling, SC_SCALING, "sc_scaling")
+        check_choice(self.missing_modality, ("raise", "allow"), "missing_modality")
+        check_choice(self.constant_regions, ("error", "mask"), "constant_regions")
+        check_choice(self.modalities, ("auto", "fmri", "sc", "both"), "modalities")
+        check_choice(self.dtype, ("auto", "float32", "float64", "bfloat16"), "dtype")
+        if self.checkpoint_dir is not None and not isinstance(
+            self.random_state, Integral
+        ):
+            raise ValueError(
+                f"`checkpoint_dir` needs an integer `random_state`. Got "
+                f"{self.random_state!r}. A fit that is not reproducible cannot be "
+                "resumed."
+            )
+
+    def _check_X(self, X: Any, *, reset: bool) -> Cohort:
+        """Validate `X`; learn its sizes if `reset`, else require the fitted ones."""
+        caller = type(self).__name__
+        table = not isinstance(X, Cohort) and is_table(X)
+        if table:
+            X = validate_data(
+                self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+            )
+        n_regions = None if reset else self.n_regions_
+        cohort = check_cohort(
+            X,
+            caller=caller,
+            constant_regions=self.constant_regions,
+            min_timepoints=MIN_TIMEPOINTS,
+            n_regions=n_regions,
+        )
+        if reset:
+            self.n_regions_ = self.n_features_in_ = cohort.n_regions
+            if not table and hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        else:
+            self._check_modalities(X, cohort)
+        return cohort
+
+    def _check_modalities(self, X: Any, cohort: Cohort) -> None:
+        """Compare the modalities at prediction with those of `fit`."""
+        caller = type(self).__name__
+        given = _given_modalities(X)
+        vanished = [m for m in self.modalities_ if m not in given]
+        if vanished and self.missing_modality == "raise":
+            raise BrainDataError(
+                f"{caller} was fitted with {list(self.modalities_)} and needs "
+                f"{vanished[0]!r}. Got an X without it. Pass a DataFrame with that "
+                "column (cells may be missing), or set missing_modality='allow'."
+            )
+        unknown = [m for m in cohort.modalities if m not in self.modalities_]
+        if unknown:
+            warnings.warn(
+                f"{caller} was fitted on {list(self.modalities_)} and ignores "
+                f"{unknown[0]!r}. Fit it again with that modality to use it.",
+                BrainSymphonyWarning,
+                stacklevel=4,
+            )
+        for i, pair in enumerate(zip(cohort.fmri, cohort.sc, strict=True)):
+            cells = dict(zip(MODALITIES, pair, strict=True))
+            if all(cells[m] is None for m in self.modalities_):
+                raise BrainDataError(
+                    f"{caller} needs one of {list(self.modalities_)} in every row. "
+                    f"Got neither, first in scan {i}. Leave the scan out."
+                )
+
+    def _select_modalities(self, cohort: Cohort) -> tuple[str, ...]:
+        """Return the modalities to build the model for."""
+        wanted = {
+            "auto": cohort.modalities,
+            "both": MODALITIES,
+            "fmri": ("fmri",),
+            "sc": ("sc",),
+        }[self.modalities]
+        missing = [m for m in wanted if m not in cohort.modalities]
+        if missing:
+            raise BrainDataError(
+                f"{type(self).__name__} needs {missing[0]!r} as modalities="
+                f"{self.modalities!r} asks for it. Got only {list(cohort.modalities)}. "
+                "Add the column or use modalities='auto'."
+            )
+        return wanted
+
+    # -------------------------------------------------------------- training
+
+    def _draw_seed(self) -> int:
+        """Return the seed of this fit."""
+        return int(check_random_state(self.random_state).randint(MAX_SEED))
+
+    def _settings(self, max_epochs: int, checkpoint: Path | None) -> TrainingSettings:
+        """Return how to train."""
+        device = resolve_device(self.device)
+        on_cuda = torch.device(device).type == "cuda"
+        automatic = self.dtype == "auto" and on_cuda and torch.cuda.is_bf16_supported()
+        return TrainingSettings(
+            max_epochs=max_epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            device=device,
+            mixed_precision=self.dtype == "bfloat16" or automatic,
+            n_jobs=_n_workers(self.n_jobs),
+            verbose=self.verbose,
+            checkpoint=checkpoint,
+        )
+
+    def _train(
+        self,
+        task: nn.Module,
+        cohort: Cohort,
+        *,
+        seed: int,
+        max_epochs: int,
+        description: str,
+        targets: Tensor | None = None,
+        weights: Tensor | None = None,
+        strata: np.ndarray | None = None,
+        lr_scales: dict[str, float] | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> NeuralNet:
+        """Split off validation scans by participant, and train `task`."""
+        if max_epochs == 0:
+            return make_net(self._as_dtype(task), self._settings(0, None))
+        reader = self._reader(cohort)
+        window = self.preprocessing_.window
+        generator = torch.Generator().manual_seed(seed)
+        rows, held_out = split_rows(
+            self._groups(cohort), self.validation_fraction, generator, strata=strata
+        )
+        sets = [
+            WindowDataset(reader, window, rows=part, targets=targets, weights=weights)
+            for part in (rows, held_out)
+        ]
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            name = self._fingerprint(cohort, description, targets, weights)
+            checkpoint = Path(self.checkpoint_dir) / f"{name}.safetensors"
+        return train(
+            self._as_dtype(task),
+            sets[0],
+            sets[1] if len(held_out) else None,
+            settings=self._settings(max_epochs, checkpoint),
+            seed=seed,
+            lr_scales=lr_scales,
+            callbacks=callbacks,
+            description=description,
+        )
+
+    def _train_one_epoch(
+        self,
+        task: nn.Module,
+        cohort: Cohort,
+        *,
+        seed: int,
+        targets: Tensor | None,
+        weights: Tensor | None,
+        net: NeuralNet | None,
+    ) -> NeuralNet:
+        """Continue the training of `net` on all these scans, at a constant rate."""
+        dataset = WindowDataset(
+            self._reader(cohort),
+            self.preprocessing_.window,
+            targets=targets,
+            weights=weights,
+        )
+        settings = replace(self._settings(1, None), constant_lr=True, verbose=0)
+        return train(
+            self._as_dtype(task), dataset, settings=settings, seed=seed, resume_from=net
+        )
+
+    def _groups(self, cohort: Cohort) -> np.ndarray:
+        """Return the participant of each scan, or its row number."""
+        if cohort.covariates is not None and self.group_column in cohort.covariates:
+            return cohort.covariates[self.group_column].astype(str).to_numpy()
+        return np.arange(len(cohort))
+
+    def _fingerprint(
+        self,
+        cohort: Cohort,
+        description: str,
+        targets: Tensor | None,
+        weights: Tensor | None,
+    ) -> str:
+        """Return a name for this fit that another fit does not share."""
+        params = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in RUN_ONLY
+        }
+        arrays = [None if t is None else t.numpy() for t in (targets, weights)]
+        parts = (type(self).__name__, description, params, cohort.fingerprint(), arrays)
+        return str(joblib.hash(parts))
+
+    def _participants(self, cohort: Cohort) -> list[str]:
+        """Return hashes of the participants, so that overlap can be found later."""
+        if cohort.covariates is None or self.group_column not in cohort.covariates:
+            return []
+        names = cohort.covariates[self.group_column].astype(str).unique()
+        return sorted(hashlib.sha256(name.encode()).hexdigest() for name in names)
+
+    # ------------------------------------------------------------ prediction
+
+    def _reader(self, cohort: Cohort) -> Any:
+        """Return a reader of scaled scans."""
+        dtype = np.float64 if self.dtype == "float64" else np.float32
+        t_r = None
+        if self.preprocessing_.t_r is not None:
+            t_r = repetition_times(cohort, self.t_r)
+        return self.preprocessing_.reader(cohort, t_r, dtype)
+
+    def _dataset(self, cohort: Cohort) -> WindowDataset:
+        """Return the covering windows of the scans."""
+        return WindowDataset(
+            self._reader(cohort), self.preprocessing_.window, n_windows=self.n_windows
+        )
+
+    def _loop(self) -> WindowLoop:
+        """Return how to go through windows."""
+        device = next(self.net_.module_.parameters()).device
+        return WindowLoop(self.batch_size, str(device), _n_workers(self.n_jobs))
+
+    def _predict(self, X: Any, apply: Callable[[Batch], Tensor]) -> np.ndarray:
+        """Average what `apply` makes of each scan's windows."""
+        check_is_fitted(self)
+        cohort = self._check_X(X, reset=False)
+        return self._loop().average(self.net_.module_, self._dataset(cohort), apply)
+
+    def _as_dtype(self, module: nn.Module) -> nn.Module:
+        """Return `module` in the precision asked for."""
+        return module.double() if self.dtype == "float64" else module.float()
+
+
+_HISTORY = ("epoch", "train_loss", "valid_loss", "dur")
+
+
+def _given_modalities(X: Any) -> tuple[str, ...]:
+    """Return the modalities for which `X` has a place, filled or not."""
+    if isinstance(X, Cohort):
+        return X.modalities
+    if hasattr(X, "keys") and not is_table(X):  # DataFrame or SliceDict
+        return tuple(m for m in MODALITIES if m in X)
+    return ("fmri",)
+
+
+def _n_workers(n_jobs: int | None) -> int:
+    """Return the reading processes beside the main one."""
+    if n_jobs is None or n_jobs == 1:
+        return 0
+    return joblib.cpu_count() if n_jobs < 0 else n_jobs

@@ -1,0 +1,300 @@
+"""Behaviour shared by the classifier and the regressor."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils import Tags, check_array, check_scalar, column_or_1d
+from sklearn.utils.validation import _check_sample_weight
+from torch import Tensor
+
+from bsym_sklearn.data.cohort import Cohort
+from bsym_sklearn.training.callbacks import EpochCallbacks
+from bsym_sklearn.estimators.persistence import SavableMixin
+from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
+from bsym_sklearn.model.brainsymphony import BrainSymphony
+from bsym_sklearn.model.heads import TaskHead
+from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.training.objectives import SupervisedTask
+
+
+class BaseSupervised(SavableMixin):
+    """Constructor and fit of BrainSymphony with a target."""
+
+    _kind: str  # of loss: "classification" or "regression"
+    seed_: int
+
+    def __init__(
+        self,
+        *,
+        pretrained: str | Path | None = None,
+        strategy: str = "finetune",
+        pretrain_epochs: int = 0,
+        layer_decay: float = 1.0,
+        modalities: str = "auto",
+        missing_modality: str = "raise",
+        constant_regions: str = "error",
+        window: int | None = None,
+        t_r: float | str | None = None,
+        standardize: str | None = "zscore",
+        sc_scaling: str | None = "log",
+        dim: int = 64,
+        depth: int = 2,
+        perceiver_depth: int = 1,
+        n_heads: int = 4,
+        dropout: float = 0.1,
+        spatial_tokens: str = "connectivity",
+        positions: str = "learned",
+        perceiver_residual: str = "region",
+        final_norm: str = "layer",
+        edge_weights: str = "first_hop",
+        structural_positions: str = "learned",
+        signed_attention: str = "continuous",
+        absent_edges: str = "masked",
+        edge_symmetry: str = "symmetric",
+        pooling: str = "regions",
+        n_windows: int | None = None,
+        objective: str = "joint",
+        mask_ratio: float = 0.15,
+        mask_span: int = 1,
+        max_epochs: int = 50,
+        batch_size: int = 16,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        validation_fraction: float = 0.1,
+        patience: int | None = 10,
+        group_column: str = "participant_id",
+        device: str = "auto",
+        dtype: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        checkpoint_dir: str | Path | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            pretrained=pretrained,
+            modalities=modalities,
+            missing_modality=missing_modality,
+            constant_regions=constant_regions,
+            window=window,
+            t_r=t_r,
+            standardize=standardize,
+            sc_scaling=sc_scaling,
+            dim=dim,
+            depth=depth,
+            perceiver_depth=perceiver_depth,
+            n_heads=n_heads,
+            dropout=dropout,
+            spatial_tokens=spatial_tokens,
+            positions=positions,
+            perceiver_residual=perceiver_residual,
+            final_norm=final_norm,
+            edge_weights=edge_weights,
+            structural_positions=structural_positions,
+            signed_attention=signed_attention,
+            absent_edges=absent_edges,
+            edge_symmetry=edge_symmetry,
+            pooling=pooling,
+            n_windows=n_windows,
+            objective=objective,
+            mask_ratio=mask_ratio,
+            mask_span=mask_span,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            group_column=group_column,
+            device=device,
+            dtype=dtype,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            checkpoint_dir=checkpoint_dir,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+        self.strategy = strategy
+        self.pretrain_epochs = pretrain_epochs
+        self.layer_decay = layer_decay
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def _check_parameters(self) -> None:
+        """Check the parameters of fine-tuning too."""
+        super()._check_parameters()
+        check_choice(self.strategy, ("finetune", "probe"), "strategy")
+        check_choice(self.pooling, ("mean", "regions"), "pooling")
+        check_scalar(self.pretrain_epochs, "pretrain_epochs", Integral, min_val=0)
+        check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
+        check_scalar(
+            self.layer_decay,
+            "layer_decay",
+            Real,
+            min_val=0,
+            max_val=1,
+            include_boundaries="right",
+        )
+
+    def _pretraining_epochs(self) -> int:
+        """Return the epochs of self-supervision in a fit."""
+        return self.pretrain_epochs
+
+    def _n_outputs(self) -> int:
+        """Return the outputs of the head, known once the target is."""
+        raise NotImplementedError(f"{type(self).__name__}._n_outputs")
+
+    def _check_y(self, y: Any, n_scans: int) -> np.ndarray:
+        """Return `y` as one finite value per scan."""
+        who = type(self).__name__
+        if y is None:
+            raise ValueError(
+                f"{who} requires y to be passed, but the target y is None. Pass one "
+                "target per scan."
+            )
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
+        y = column_or_1d(y, warn=True)
+        if len(y) != n_scans:
+            raise BrainDataError(
+                f"{who} needs one target per scan. Got inconsistent numbers of samples: "
+                f"{n_scans} scans and {len(y)} targets. Select the same rows of both."
+            )
+        return y
+
+    def _sample_weights(self, sample_weight: Any, n_scans: int) -> np.ndarray | None:
+        """Return checked weights, or None for equal ones."""
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(
+            sample_weight, np.zeros((n_scans, 1)), ensure_non_negative=True
+        )
+        if weights.sum() == 0:
+            raise ValueError(
+                f"{type(self).__name__} needs a positive sample weight. Got only zeros."
+            )
+        return weights
+
+    def _as_weights(self, weights: np.ndarray | None) -> Tensor | None:
+        """Return weights of mean one as a tensor."""
+        if weights is None:
+            return None
+        return torch.from_numpy(weights / weights.mean()).to(self._float())
+
+    def _float(self) -> torch.dtype:
+        """Return the type of targets and weights."""
+        return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def _make_task(self, backbone: BrainSymphony) -> SupervisedTask:
+        """Return the supervised task around `backbone`, its head at zero."""
+        head = TaskHead(
+            backbone.n_regions,
+            backbone.dim,
+            self._n_outputs(),
+            pooling=self.pooling,
+            temporal="fmri" in self.modalities_,
+            dropout=self.dropout,
+        )
+        return SupervisedTask(
+            backbone, head, kind=self._kind, frozen=self.strategy == "probe"
+        )
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        cohort: Cohort,
+        targets: Tensor,
+        weights: Tensor | None,
+        strata: np.ndarray | None,
+    ) -> Self:
+        """Pretrain if asked for, then train on the targets."""
+        self.seed_ = seed = self._draw_seed()
+        context = self._init_callback_context(max_subtasks=self.max_epochs)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        task = self._initial_task(cohort, seed)
+        self.participants_ = self._participants(cohort)
+        self.net_ = self._train(
+            task,
+            cohort,
+            seed=seed,
+            max_epochs=self.max_epochs,
+            description="fine-tuning" if self.strategy == "finetune" else "probing",
+            targets=targets,
+            weights=weights,
+            strata=strata,
+            lr_scales=self._lr_scales(task),
+            callbacks=[EpochCallbacks(self, context, X, y)],
+        )
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _initial_task(self, cohort: Cohort, seed: int) -> SupervisedTask:
+        """Return the task to train: the last one, or a new one, pretrained or not."""
+        if self.warm_start and hasattr(self, "net_"):
+            return self.net_.module_
+        backbone = self._prepare(cohort, seed)
+        if self.pretrain_epochs:
+            self._train(
+                self._masked_task(backbone, seed),
+                cohort,
+                seed=seed,
+                max_epochs=self.pretrain_epochs,
+                description="pretraining",
+            )
+        elif self.strategy == "probe" and self.pretrained is None:
+            warnings.warn(
+                f"{type(self).__name__} probes a backbone with random weights. Set "
+                "`pretrained` or `pretrain_epochs`.",
+                BrainSymphonyWarning,
+                stacklevel=4,
+            )
+        return self._make_task(backbone)
+
+    def _lr_scales(self, task: SupervisedTask) -> dict[str, float]:
+        """Return the factor on the learning rate of each backbone parameter."""
+        if self.layer_decay == 1:
+            return {}
+        n_layers = task.backbone.config["depth"] + 1
+        scales: dict[int, float] = {}
+        for depth, part in task.backbone.blocks_by_depth():
+            for parameter in part.parameters():
+                scales[id(parameter)] = self.layer_decay ** ((1 - depth) * n_layers)
+        return {
+            name: scales.get(id(parameter), 1.0)
+            for name, parameter in task.named_parameters()
+        }
+
+    def _partial_fit(
+        self, cohort: Cohort, targets: Tensor, weights: Tensor | None
+    ) -> Self:
+        """Train for one epoch on these scans, from where training stands."""
+        first = not hasattr(self, "net_")
+        if first:
+            self.seed_ = self._draw_seed()
+            task = self._initial_task(cohort, self.seed_)
+            self.participants_ = []
+            self.n_partial_fits_ = 0
+        else:
+            task = self.net_.module_
+            self.n_partial_fits_ = getattr(self, "n_partial_fits_", 0) + 1
+        seen = set(self.participants_) | set(self._participants(cohort))
+        self.participants_ = sorted(seen)
+        self.net_ = self._train_one_epoch(
+            task,
+            cohort,
+            seed=self.seed_ + self.n_partial_fits_,
+            targets=targets,
+            weights=weights,
+            net=None if first else self.net_,
+        )
+        return self
