@@ -117,6 +117,11 @@ def as_object_array(cells: Sequence[Any]) -> np.ndarray:
     return column
 
 
+def as_column(cells: Sequence[Any], index: pd.Index) -> pd.Series:
+    """Return a Series of the cells; pandas would make text and None text and NaN."""
+    return pd.Series(as_object_array(cells), index=index, dtype=object)
+
+
 def replace_cells(X: Any, cells: Sequence[Any], *, column: str) -> Any:
     """Return X with one modality's cells replaced, in the form that X has.
 
@@ -125,14 +130,13 @@ def replace_cells(X: Any, cells: Sequence[Any], *, column: str) -> Any:
     if isinstance(X, pd.DataFrame):
         if column not in X.columns:
             return X.copy()
-        return X.assign(**{column: as_object_array(cells)})
+        return X.assign(**{column: as_column(cells, X.index)})
     if isinstance(X, SliceDict):
         if column not in X.keys():  # noqa: SIM118  (SliceDict is no plain dict)
             return SliceDict(**X)
         return SliceDict(**{**X, column: _like(X[column], cells)})
     if isinstance(X, pd.Series):
-        column_of_cells = as_object_array(cells)
-        return pd.Series(column_of_cells, index=X.index, name=X.name)
+        return as_column(cells, X.index).rename(X.name)
     return _like(X, cells)
 
 

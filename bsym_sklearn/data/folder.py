@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bsym_sklearn.data.containers import as_object_array
+from bsym_sklearn.data.containers import as_column
 from bsym_sklearn.data.recording import MISSING_NUMBERS
 from bsym_sklearn.exceptions import BrainDataError
 
@@ -102,7 +102,7 @@ def load_cohort(
     cohort = table.drop(columns=list(present.values())).apply(_parse_covariate)
     cohort = pd.DataFrame(cohort, index=table.index)  # apply loses an empty index
     for kind, cells in paths.items():
-        cohort[kind] = as_object_array(cells)
+        cohort[kind] = as_column(cells, cohort.index)
     if (root / "regions.tsv").is_file():
         cohort.attrs["regions"] = _read_regions(root / "regions.tsv")
     return cohort
@@ -186,7 +186,7 @@ def make_cohort_frame(
     for name, values in covariates.items():
         cohort[name] = list(values)
     for name, cells in given.items():
-        cohort[name] = as_object_array(list(cells))
+        cohort[name] = as_column(list(cells), cohort.index)
     if regions is not None:
         cohort.attrs["regions"] = RegionTable(regions)
     return cohort
@@ -333,10 +333,8 @@ def _check_lengths(columns: dict[str, Any], n_rows: int) -> None:
         if values is None:
             continue
         if isinstance(values, str | Mapping) or len(values) != n_rows:
-            length = (
-                "text or a dict" if isinstance(values, str | Mapping) else len(values)
-            )
             raise BrainDataError(
                 f"make_cohort_frame needs {n_rows} values in {name!r}, one per scan. "
-                f"Got {length}. Bring all columns to the same length and order."
+                f"Got {type(values).__name__} of length {len(values)}. Bring all "
+                "columns to the same length and order."
             )

@@ -92,7 +92,7 @@ class GradientCoordinates(TransformerMixin, BaseEstimator):
         self.alpha = alpha
         self.constant_regions = constant_regions
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Compute the gradients of the training rows.
 
         Parameters
@@ -178,7 +178,7 @@ class GradientCoordinates(TransformerMixin, BaseEstimator):
             rows.append(self._extend(_profiles(connectivity, self.sparsity)).ravel())
         return np.stack(rows)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names such as ``"region3_gradient1"``.
 
         Regions have their ``label`` from ``X.attrs["regions"]``, if there is one.

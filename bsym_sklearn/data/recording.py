@@ -26,9 +26,8 @@ from bsym_sklearn.data.checks import (
 )
 from bsym_sklearn.exceptions import BrainDataError
 
-# None: any run of blanks, AFNI's .1D
-SEPARATORS = {".tsv": "\t", ".csv": ",", ".1D": None}
-SUFFIXES = (".npy", *SEPARATORS)
+SEPARATORS = {".tsv": "\t", ".csv": ","}
+SUFFIXES = (".npy", *SEPARATORS, ".1D")
 # Spellings of a missing number; fMRIPrep and XCP-D write "n/a".
 MISSING_NUMBERS = frozenset({"", "n/a", "na", "nan", "null", "none"})
 # A parsed text file of 400 regions and 1200 time points takes 4 MB.
@@ -235,12 +234,21 @@ def _open_file(path: Path) -> np.ndarray:
 @lru_cache(maxsize=N_CACHED_TEXT_FILES)
 def _parse_text(path: Path, size: int, mtime: int) -> np.ndarray:  # noqa: ARG001
     """Parse a text file; `size` and `mtime` make the cache forget a changed file."""
-    separator = SEPARATORS[path.suffix]
+    if size == 0:
+        raise ValueError("an empty file")
+    if path.suffix == ".1D":  # AFNI: blanks between numbers, comments, no names
+        values = np.loadtxt(path, comments="#", ndmin=2)
+    else:
+        values = _parse_columns(path, SEPARATORS[path.suffix])
+    values.flags.writeable = False
+    return values
+
+
+def _parse_columns(path: Path, separator: str) -> np.ndarray:
     header = _read_header(path, separator)
     table = pd.read_csv(
         path,
-        sep=r"\s+" if separator is None else separator,
-        comment="#" if separator is None else None,
+        sep=separator,
         header=None,
         skiprows=0 if header is None else 1,
         na_values=sorted(MISSING_NUMBERS),
@@ -251,15 +259,11 @@ def _parse_text(path: Path, size: int, mtime: int) -> np.ndarray:  # noqa: ARG00
     texts = [i for i, kind in enumerate(table.dtypes) if kind.kind not in "biuf"]
     if texts:
         raise ValueError(f"column {texts[0]} holds text")
-    values = table.to_numpy()
-    values.flags.writeable = False
-    return values
+    return table.to_numpy()
 
 
-def _read_header(path: Path, separator: str | None) -> list[str] | None:
-    """Return the first row if it names the columns; AFNI's .1D has no names."""
-    if separator is None:
-        return None
+def _read_header(path: Path, separator: str) -> list[str] | None:
+    """Return the first row if it names the columns."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = next(csv.reader(file, delimiter=separator), [])
     first = [cell.strip() for cell in first]

@@ -255,7 +255,7 @@ class ConnectomeScaler(ScanTransformer):
             pooled.append(magnitudes[magnitudes > 0])
         return np.concatenate(pooled)
 
-    def _transform_scan(self, values: np.ndarray, label: str) -> np.ndarray:  # noqa: ARG002
+    def _transform_scan(self, values: np.ndarray, label: str) -> np.ndarray:
         return self._scale(self._prepare(values))
 
     def _prepare(self, weights: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from skorch.helper import SliceDict
 
 from bsym_sklearn.data.checks import check_count
 from bsym_sklearn.data.cohort import Cohort, check_cohort, is_default_index
-from bsym_sklearn.data.containers import as_object_array
+from bsym_sklearn.data.containers import as_column
 from bsym_sklearn.data.recording import Recording
 from bsym_sklearn.data.resampling import crop, is_repetition_time, resample
 from bsym_sklearn.data.transformer import ScanTransformer, no_table_error
@@ -275,10 +275,10 @@ def _window_frame(
         frame.attrs["regions"] = cohort.regions
     columns: dict[str, Any] = {}
     if any(cell is not None for cell in cells):
-        columns["fmri"] = as_object_array(cells)
+        columns["fmri"] = as_column(cells, frame.index)
     if "sc" in cohort.modalities:
         connectomes = [None if r is None else r.read(None) for r in cohort.sc]
-        columns["sc"] = as_object_array([connectomes[i] for i in rows])
+        columns["sc"] = as_column([connectomes[i] for i in rows], frame.index)
     return frame.assign(
         **columns, scan=rows, start=np.array([start for _, start in origins])
     )

@@ -36,7 +36,7 @@ class ScanTransformer(  # type: ignore[call-arg]  # scikit-learn has no types
     _min_timepoints = 1
     _symmetric_sc: SymmetricSC = "require"
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from the training rows.
 
         Parameters

@@ -208,7 +208,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         Its sizes come from its file; so does its preprocessing, which the
         official layout has none of.
         """
-        folder = Path(self.pretrained)
+        folder = Path(str(self.pretrained))
         official = any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
         if official:
             backbone = load_reference_checkpoint(folder)
@@ -324,7 +324,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
                 f"The {stream!r} stream needs a model of {modality!r}. Got one fitted "
                 f"on {list(self.modalities_)}. Choose another stream."
             )
-        cohort = self._check_X(X, reset=False)
+        cohort = self._check_scans(X, reset=False)
         maps: list[list[np.ndarray]] = [[] for _ in range(len(cohort))]
         apply = partial(_attention_of_batch, self.backbone_, stream)
         for windows, output in self._loop().iterate(
@@ -335,16 +335,16 @@ class BaseBrainSymphony(BaseBrainEstimator):
                     maps[row].append(one)
         present = getattr(cohort, modality)
         kept = [
-            None if cell is None else np.stack(windows)
-            for cell, windows in zip(present, maps, strict=True)
+            None if cell is None else np.stack(scan)
+            for cell, scan in zip(present, maps, strict=True)
         ]
         if not average:
             return kept
         size = self.preprocessing_.window if stream == "temporal" else self.n_regions_
         result = np.full((len(kept), size, size), np.nan)
-        for i, windows in enumerate(kept):
-            if windows is not None:
-                result[i] = windows.mean(axis=(0, 1, 2), dtype=np.float64)
+        for i, scan in enumerate(kept):
+            if scan is not None:
+                result[i] = scan.mean(axis=(0, 1, 2), dtype=np.float64)
         return result
 
     def _embed(self, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -24,6 +24,7 @@ from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from bsym_sklearn.data.checks import ConstantRegions
 from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.containers import is_table
 from bsym_sklearn.estimators.preprocessing import (
@@ -110,7 +111,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         return len(self.history_)
 
     @property
-    def backbone_(self) -> nn.Module:
+    def backbone_(self) -> Any:
         """The torch model, see :class:`~bsym_sklearn.model.BrainSymphony`."""
         check_is_fitted(self)
         return self.net_.module_.backbone
@@ -138,7 +139,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         if self.standardize is not None:
             check_choice(self.standardize, tuple(STANDARDIZE), "standardize")
         if self.sc_scaling is not None:
-            check_choice(self.sc_scaling, SC_SCALING, "sc_scaling")
+            check_choice(self.sc_scaling, tuple(SC_SCALING), "sc_scaling")
         check_choice(self.missing_modality, ("raise", "allow"), "missing_modality")
         check_choice(self.constant_regions, ("error", "mask"), "constant_regions")
         check_choice(self.modalities, ("auto", "fmri", "sc", "both"), "modalities")
@@ -152,7 +153,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
                 "resumed."
             )
 
-    def _check_X(self, X: Any, *, reset: bool) -> Cohort:
+    def _check_scans(self, X: Any, *, reset: bool) -> Cohort:
         """Validate `X`; learn its sizes if `reset`, else require the fitted ones."""
         caller = type(self).__name__
         table = not isinstance(X, Cohort) and is_table(X)
@@ -164,7 +165,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         cohort = check_cohort(
             X,
             caller=caller,
-            constant_regions=self.constant_regions,
+            constant_regions=cast(ConstantRegions, self.constant_regions),
             min_timepoints=MIN_TIMEPOINTS,
             n_regions=n_regions,
         )
@@ -362,7 +363,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     def _predict(self, X: Any, apply: Callable[[Batch], Tensor]) -> np.ndarray:
         """Average what `apply` makes of each scan's windows."""
         check_is_fitted(self)
-        cohort = self._check_X(X, reset=False)
+        cohort = self._check_scans(X, reset=False)
         return self._loop().average(self.net_.module_, self._dataset(cohort), apply)
 
     def _as_dtype(self, module: nn.Module) -> nn.Module:

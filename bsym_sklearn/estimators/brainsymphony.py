@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
@@ -18,12 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.estimators.decoding import Decoder, check_masks
 from bsym_sklearn.estimators.persistence import SavableMixin
 from bsym_sklearn.estimators.supervised import BaseSupervised
 from bsym_sklearn.exceptions import BrainDataError
 from bsym_sklearn.model.brainsymphony import BrainSymphony
+from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.training.objectives import MaskedTask
 
 NETWORK_COLUMNS = ("network", "network7")  # of the table of regions
@@ -174,6 +175,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
     """
 
     seed_: int
+    participants_: list[str]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -206,7 +208,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         """
         self._check_parameters()
         going_on = self.warm_start and hasattr(self, "net_")
-        cohort = self._check_X(X, reset=not going_on)
+        cohort = self._check_scans(X, reset=not going_on)
         self.seed_ = self._draw_seed()
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -349,7 +351,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
     def _decoder(self, X: Any) -> Decoder:
         """Return a decoder of the scans of `X`."""
         check_is_fitted(self)
-        cohort = self._check_X(X, reset=False)
+        cohort = self._check_scans(X, reset=False)
         return Decoder(
             self.net_.module_, self.backbone_, self._dataset(cohort), self._loop()
         )
@@ -384,23 +386,17 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
 
     def _set_regions(self, cohort: Cohort) -> None:
         """Set the names of the regions and, if pooling needs them, of networks."""
-        table = cohort.regions
-        named = table is not None and "label" in table
-        labels = (
-            table["label"] if named else [f"region{r}" for r in range(cohort.n_regions)]
-        )
-        self.regions_ = tuple(map(str, labels))
+        table = pd.DataFrame() if cohort.regions is None else cohort.regions
+        numbered = [f"region{r}" for r in range(cohort.n_regions)]
+        self.regions_ = tuple(map(str, table.get("label", numbered)))
         if self.pooling != "network":
             return
-        column = next(
-            (c for c in NETWORK_COLUMNS if table is not None and c in table), None
-        )
+        column = next((c for c in NETWORK_COLUMNS if c in table), None)
         if column is None:
             raise BrainDataError(
                 f"{type(self).__name__} needs a column 'network' in "
-                f"X.attrs['regions'] for pooling='network'. Got "
-                f"{None if table is None else list(table)}. Add it or use "
-                "pooling='regions'."
+                f"X.attrs['regions'] for pooling='network'. Got {list(table)}. Add it "
+                "or use pooling='regions'."
             )
         self.networks_ = tuple(table[column].astype(str))
         self.network_names_ = tuple(sorted(set(self.networks_)))
@@ -410,7 +406,8 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
     """Classify scans with a BrainSymphony model.
 
     Train from scratch, from pretrained weights, or after self-supervision on
-    the scans of `fit` themselves.
+    the scans of `fit` themselves. Parameters and attributes that are not listed
+    are those of :class:`BrainSymphonyEmbedder`.
 
     Parameters
     ----------
@@ -429,15 +426,11 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
         Passes over the scans of `fit` with their targets.
     class_weight : "balanced", dict or None, default=None
         Weight of each class in the loss.
-    modalities, missing_modality, constant_regions, window, t_r, standardize, sc_scaling, dim, depth, perceiver_depth, n_heads, dropout, spatial_tokens, positions, perceiver_residual, final_norm, edge_weights, structural_positions, signed_attention, absent_edges, edge_symmetry, n_windows, objective, mask_ratio, mask_span, batch_size, lr, weight_decay, validation_fraction, patience, group_column, device, dtype, random_state, n_jobs, checkpoint_dir, warm_start, verbose
-        See :class:`BrainSymphonyEmbedder`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
-    net_, history_, n_regions_, n_features_in_, modalities_, preprocessing_, participants_, seed_
-        See :class:`BrainSymphonyEmbedder`.
 
     References
     ----------
@@ -579,7 +572,7 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
         """
         self._check_parameters()
         going_on = self.warm_start and hasattr(self, "net_")
-        cohort = self._check_X(X, reset=not going_on)
+        cohort = self._check_scans(X, reset=not going_on)
         y = self._check_classes(y, len(cohort))
         classes = np.unique(y)
         if len(classes) < 2:
@@ -627,7 +620,7 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
         """
         self._check_parameters()
         first = not hasattr(self, "net_")
-        cohort = self._check_X(X, reset=first)
+        cohort = self._check_scans(X, reset=first)
         y = self._check_classes(y, len(cohort))
         if first:
             self.classes_ = np.unique(y if classes is None else np.asarray(classes))
@@ -701,22 +694,19 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
 class BrainSymphonyRegressor(RegressorMixin, BaseSupervised):
     """Predict a continuous target with a BrainSymphony model.
 
-    The target is standardised inside `fit`. As
-    :class:`BrainSymphonyClassifier`, with squared error.
+    The target is standardised inside `fit`; the loss is the squared error.
+    Parameters and attributes that are not listed are those of
+    :class:`BrainSymphonyEmbedder`.
 
     Parameters
     ----------
     pretrained, strategy, pretrain_epochs, layer_decay, pooling, max_epochs
         See :class:`BrainSymphonyClassifier`.
-    modalities, missing_modality, constant_regions, window, t_r, standardize, sc_scaling, dim, depth, perceiver_depth, n_heads, dropout, spatial_tokens, positions, perceiver_residual, final_norm, edge_weights, structural_positions, signed_attention, absent_edges, edge_symmetry, n_windows, objective, mask_ratio, mask_span, batch_size, lr, weight_decay, validation_fraction, patience, group_column, device, dtype, random_state, n_jobs, checkpoint_dir, warm_start, verbose
-        See :class:`BrainSymphonyEmbedder`.
 
     Attributes
     ----------
     y_mean_, y_scale_ : float
         Mean and standard deviation of the target in `fit`.
-    net_, history_, n_regions_, n_features_in_, modalities_, preprocessing_, participants_, seed_
-        See :class:`BrainSymphonyEmbedder`.
 
     References
     ----------
@@ -762,7 +752,7 @@ class BrainSymphonyRegressor(RegressorMixin, BaseSupervised):
         """
         self._check_parameters()
         going_on = self.warm_start and hasattr(self, "net_")
-        cohort = self._check_X(X, reset=not going_on)
+        cohort = self._check_scans(X, reset=not going_on)
         y = self._check_y(y, len(cohort)).astype(np.float64)
         if not going_on:
             self._standardize_target(y)
@@ -798,7 +788,7 @@ class BrainSymphonyRegressor(RegressorMixin, BaseSupervised):
         """
         self._check_parameters()
         first = not hasattr(self, "net_")
-        cohort = self._check_X(X, reset=first)
+        cohort = self._check_scans(X, reset=first)
         y = self._check_y(y, len(cohort)).astype(np.float64)
         if first:
             self._standardize_target(y)

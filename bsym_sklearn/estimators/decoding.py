@@ -92,6 +92,8 @@ class Decoder:
 
     def sc(self, masks: Masks | None = None) -> list[np.ndarray | None]:
         """Return the decoded connectome (R, R) of each scan; None without."""
+        stream = self.backbone.sc
+        assert stream is not None  # callers ask only for modalities of the model
         decoded: list[np.ndarray | None] = []
         device = self.loop.device
         self.module.eval()
@@ -102,12 +104,12 @@ class Decoder:
                 if values is None:
                     decoded.append(None)
                     continue
+                mask = None if masks is None else masks[i]
                 hidden = None
-                if masks is not None and masks[i] is not None:
-                    hidden = torch.from_numpy(masks[i]).unsqueeze(0).to(device)
+                if mask is not None:
+                    hidden = torch.from_numpy(mask).unsqueeze(0).to(device)
                 sc = torch.from_numpy(values).unsqueeze(0).to(device)
-                structural = self.backbone(sc=sc, sc_mask=hidden).structural
-                decoded.append(self.backbone.sc.edges(structural)[0].cpu().numpy())
+                decoded.append(stream.edges(stream(sc, hidden))[0].cpu().numpy())
         return decoded
 
     def held_out_r2(self, modality: str, mask_ratio: float) -> float:
@@ -144,7 +146,8 @@ class Decoder:
         error = 0.0
         for i, (values, mask) in enumerate(zip(decoded, masks, strict=True)):
             if values is not None:
-                true = read(i)[mask].astype(np.float64)
+                scan: Any = read(i)
+                true = scan[mask].astype(np.float64)
                 error += float(((true - values[mask]) ** 2).sum())
                 truth.append(true)
         pooled = np.concatenate(truth) if truth else np.zeros(0)
@@ -188,7 +191,7 @@ def check_masks(
         return None
     if len(masks) != len(shapes):
         raise ValueError(
-            f"`mask` needs one entry per scan. Got {len(masks)} for {len(shapes)} scans."
+            f"`mask` needs one entry per scan. Got {len(masks)} for {len(shapes)}."
         )
     checked: list[np.ndarray | None] = []
     for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):

@@ -18,13 +18,13 @@ from bsym_sklearn.exceptions import BrainDataError
 from bsym_sklearn.training.scans import ScanReader
 
 MAX_WINDOW = 200  # time points; the published window
-STANDARDIZE = {
+STANDARDIZE: dict[str, tuple[Any, Any]] = {  # method and reach of RegionScaler
     "zscore": ("zscore", "scan"),
     "robust": ("robust", "scan"),
     "cohort_zscore": ("zscore", "cohort"),
     "cohort_robust": ("robust", "cohort"),
 }
-SC_SCALING = ("log", "linear")
+SC_SCALING: dict[str, Any] = {"log": "log", "linear": "linear"}
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Preprocessing:
                 method=method, per=per, constant_regions=cohort.constant_regions
             ).fit(cohort)
         if has_sc and sc_scaling is not None:
-            fitted.sc_scaler = ConnectomeScaler(method=sc_scaling).fit(cohort)
+            fitted.sc_scaler = ConnectomeScaler(method=SC_SCALING[sc_scaling]).fit(cohort)
         if has_fmri and n_gradients is not None:
             gradients = GradientCoordinates(n_components=n_gradients).fit(cohort)
             fitted.coordinates = gradients.coordinates_

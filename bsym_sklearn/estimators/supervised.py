@@ -9,18 +9,17 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.utils import Tags, check_array, check_scalar, column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.estimators.persistence import SavableMixin
 from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
 from bsym_sklearn.model.brainsymphony import BrainSymphony
 from bsym_sklearn.model.heads import TaskHead
 from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.training.objectives import SupervisedTask
 
 
@@ -166,7 +165,7 @@ class BaseSupervised(SavableMixin):
         y = column_or_1d(y, warn=True)
         if len(y) != n_scans:
             raise BrainDataError(
-                f"{who} needs one target per scan. Got inconsistent numbers of samples: "
+                f"{who} needs one target per scan. Got inconsistent numbers: "
                 f"{n_scans} scans and {len(y)} targets. Select the same rows of both."
             )
         return y

@@ -482,7 +482,7 @@ class BrainSymphony(nn.Module):
 
         Used by layer-wise learning rates.
         """
-        encoders: list[nn.Module] = []
+        encoders: list[SpatialStream | TemporalStream | StructuralStream] = []
         if self.fmri is not None:
             encoders += [self.fmri.spatial, self.fmri.temporal]
             yield 0.0, self.fmri.context
@@ -504,15 +504,17 @@ class BrainSymphony(nn.Module):
         structural: Tensor | None,
         has_fmri: Tensor | None,
         has_sc: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor]:
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Return the gate and the fused embeddings; one modality passes unchanged."""
         if latents is None and structural is None:
             raise ValueError(
                 f"The model needs one of {self.modalities}. Got neither `fmri` "
                 "nor `sc` for a branch that it has."
             )
-        if latents is None or structural is None or self.gate is None:
-            return None, latents if structural is None else structural
+        if structural is None:
+            return None, latents
+        if latents is None or self.gate is None:
+            return None, structural
         gate = self.gate(latents, structural)
         fused = gate * latents + (1 - gate) * structural
         if has_sc is not None:

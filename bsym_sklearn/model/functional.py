@@ -7,6 +7,8 @@ point does not exist.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -398,7 +400,7 @@ class ContextStream(SeededModule):
         self.mask_token = nn.Parameter(torch.zeros(1))
         sizes = (dim, *DECODER_DIMS)
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        for n_in, n_out in pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), nn.GELU()]
         self.decoder = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 

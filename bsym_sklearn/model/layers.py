@@ -6,6 +6,8 @@ Shape letters: B scans, N tokens, D channels, H heads, E = D / H.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -260,17 +262,22 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, absent: Tensor | None = None) -> Tensor:
         """Mix the tokens `x` (B, N, D); `absent` (B, N) is True at padding."""
-        return self.out(attend(*self._project(x), absent))
+        query, key, value = self._project(x)
+        return self.out(attend(query, key, value, absent))
 
     def attention_map(self, x: Tensor, absent: Tensor | None = None) -> Tensor:
         """Return the map (B, H, N, N) that `forward` applies to `x`."""
         query, key, _ = self._project(x)
         return softmax_map(query, key, absent)
 
-    def _project(self, x: Tensor) -> list[Tensor]:
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each (B, H, N, E)."""
-        parts = self.query_key_value(x).chunk(3, dim=-1)
-        return [split_heads(part, self.n_heads) for part in parts]
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
+        return (
+            split_heads(query, self.n_heads),
+            split_heads(key, self.n_heads),
+            split_heads(value, self.n_heads),
+        )
 
 
 class Block(nn.Module):
@@ -312,12 +319,12 @@ class Block(nn.Module):
         return self.attention.attention_map(self.attention_norm(x), absent)
 
 
-def attention_maps(blocks: nn.ModuleList, x: Tensor, context: Tensor | None) -> Tensor:
+def attention_maps(blocks: Iterable[Any], x: Tensor, context: Tensor | None) -> Tensor:
     """Run `x` through `blocks` and keep the attention map of each.
 
     Parameters
     ----------
-    blocks : ModuleList
+    blocks : iterable of nn.Module
         Each has ``forward(x, context)`` and ``attention_map(x, context)``.
     x : Tensor of shape (B, N, D)
         Tokens before the first block.

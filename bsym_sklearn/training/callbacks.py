@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from skorch import NeuralNet
-from skorch.callbacks import Callback
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackContext
 
-from bsym_sklearn.training.net import StopTraining
+from bsym_sklearn.training.net import Callback, NeuralNet, StopTraining
 
 
 class EpochCallbacks(Callback):

@@ -128,7 +128,7 @@ def train(
         If ``settings.checkpoint`` holds another training.
     """
     best = _BestWeights()
-    checkpoint = _Checkpoint(settings.checkpoint, best)
+    checkpoint = _Checkpoint(settings.checkpoint, best, settings.patience)
     loop: list[Callback] = [
         _Stages(settings.max_epochs),
         GradientNormClipping(GRADIENT_CLIP_NORM),
@@ -157,7 +157,7 @@ def train(
     else:
         epochs = settings.max_epochs - checkpoint.restore(net)
     set_generator(task, net.noise_)
-    task.generator = net.noise_
+    task.generator = net.noise_  # type: ignore[assignment]  # any task has one
     try:
         net.notify("on_train_begin", X=train_set, y=None)
         net.fit_loop(train_set, None, epochs=epochs)
@@ -165,8 +165,8 @@ def train(
         pass
     finally:
         set_generator(task, None)
-        task.generator = None
-        task.stage = None
+        task.generator = None  # type: ignore[assignment]
+        task.stage = None  # type: ignore[assignment]
         net.notify("on_train_end", X=train_set, y=None)
     best.restore(net)
     checkpoint.finish(net)
@@ -417,19 +417,20 @@ class _Checkpoint(Callback):
     both generators and the history are restored.
     """
 
-    def __init__(self, path: Path | None, best: _BestWeights) -> None:
+    def __init__(
+        self, path: Path | None, best: _BestWeights, patience: int | None
+    ) -> None:
         self.path = path
         self.best = best
+        self.patience = patience
 
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
         """Write the state, atomically."""
-        if self.path is not None:
-            self._save(net, finished=False)
+        self._save(net, finished=False)
 
     def finish(self, net: NeuralNet) -> None:
         """Mark the fit as complete, so that repeating it only loads."""
-        if self.path is not None:
-            self._save(net, finished=True)
+        self._save(net, finished=True)
 
     def restore(self, net: NeuralNet) -> int:
         """Continue from the file, if there is one; return the epochs done."""
@@ -453,13 +454,20 @@ class _Checkpoint(Callback):
                 "choose another `checkpoint_dir`."
             ) from error
         net.history_ = History(metadata["history"])
-        self.best.loss = metadata["best_loss"] or math.inf
+        best_loss = metadata["best_loss"]
+        self.best.loss = math.inf if best_loss is None else best_loss
         self.best.n_worse = metadata["n_worse"]
         self.best.weights = parts.get("best")
-        return net.max_epochs if metadata["finished"] else len(net.history)
+        out_of_patience = self.patience is not None and (
+            self.best.n_worse >= self.patience
+        )
+        done = metadata["finished"] or out_of_patience
+        return net.max_epochs if done else len(net.history)
 
     def _save(self, net: NeuralNet, *, finished: bool) -> None:
         """Write everything that the rest of the training depends on."""
+        if self.path is None:
+            return
         tensors = _prefixed("weights", net.module_.state_dict())
         tensors |= _prefixed("best", self.best.weights or {})
         for index, moments in net.optimizer_.state_dict()["state"].items():

@@ -6,7 +6,7 @@ A task is a module that skorch trains: ``forward`` makes predictions of a batch,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +155,7 @@ class MaskedTask(nn.Module):
         if fmri is not None:
             hidden = self._hide_series(fmri, generator)
         if sc is not None:
-            edges = mask_edges(*sc.shape[:2], EDGE_RATIO, generator)
+            edges = mask_edges(len(sc), sc.shape[1], EDGE_RATIO, generator)
         mask = hidden.get("reconstruction")
         if mask is not None and fmri_mask is not None:
             mask = mask | fmri_mask
@@ -170,12 +170,10 @@ class MaskedTask(nn.Module):
         )
         predictions: dict[str, HiddenPrediction] = {}
         if fmri is not None:
+            inputs = FMRIInput(fmri, fmri_mask, padding)
             exists = _existing(fmri, fmri_mask, padding, has_fmri)
-            profiles = self.backbone.fmri.spatial.features(
-                FMRIInput(fmri, fmri_mask, padding)
-            )  # (B, R, T) or (B, R, R)
-            predictions |= self._series(out, fmri, profiles, hidden, exists, has_sc)
-        if sc is not None:
+            predictions |= self._series(out, inputs, fmri, hidden, exists, has_sc)
+        if sc is not None and edges is not None:
             predictions |= self._edges(out, sc, edges, has_fmri, has_sc)
         return predictions
 
@@ -225,27 +223,31 @@ class MaskedTask(nn.Module):
     def _series(
         self,
         out: BrainSymphonyOutput,
+        inputs: FMRIInput,
         fmri: Tensor,
-        profiles: Tensor,
         hidden: dict[str, Tensor],
         exists: Tensor,
         has_sc: Tensor | None,
     ) -> dict[str, HiddenPrediction]:
         """Predict hidden series; `exists` (B, T, R) is False at padding."""
         encoder = self.backbone.fmri
+        assert encoder is not None  # as fmri was given
+        assert out.context is not None
+        profiles = encoder.spatial.features(inputs)  # (B, R, T) or (B, R, R)
         judged = {name: mask & exists for name, mask in hidden.items()}
         if encoder.spatial.tokens == "series":
             judged["regions"] = judged["regions"].transpose(1, 2)  # (B, R, T)
         else:
             judged["regions"] = judged["regions"].any(1)[..., None].expand_as(profiles)
-        made = {
+        made: dict[str, tuple[Any, Tensor]] = {
             "regions": (self.decoders["regions"](out.spatial), profiles),
             "time_points": (self.decoders["time_points"](out.temporal), fmri),
             "points": (encoder.context.decode(out.context), fmri),
             "reconstruction": (out.fmri_reconstruction, fmri),
         }
         if out.gate is not None:
-            made["fused_reconstruction"] = (encoder.perceiver.decode(out.fused), fmri)
+            fused: Any = out.fused
+            made["fused_reconstruction"] = (encoder.perceiver.decode(fused), fmri)
             both = judged["reconstruction"]
             judged["fused_reconstruction"] = (
                 both if has_sc is None else both & has_sc[:, None, None]
@@ -266,16 +268,18 @@ class MaskedTask(nn.Module):
         """Predict hidden edges, each once."""
         scan, row, column = hidden.triu().nonzero(as_tuple=True)
         target = sc[scan, row, column]
+        stream = self.backbone.sc
+        assert stream is not None  # as sc was given
         judged = torch.ones_like(target, dtype=torch.bool)
         if has_sc is not None:
             judged = has_sc[scan]
-        sources = {"edges": (out.structural, judged)}
+        sources: dict[str, tuple[Any, Tensor]] = {"edges": (out.structural, judged)}
         if out.gate is not None:
             both = judged if has_fmri is None else judged & has_fmri[scan]
             sources["fused_edges"] = (out.fused, both)
         return {
             name: HiddenPrediction(
-                self.backbone.sc.edges.between(x[scan, row], x[scan, column]),
+                stream.edges.between(x[scan, row], x[scan, column]),
                 target,
                 where,
             )

@@ -395,16 +395,14 @@ def _size(part: Part, tensors: Mapping[str, Tensor], name: str, axis: int) -> in
 
 def _choices(files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
     """Return the options of BrainSymphony that the files tell."""
-    spatial, structural = files.get(SPATIAL.file), files.get(STRUCTURAL.file)
-    choices: dict[str, Any] = {"modalities": ()}
-    if spatial is not None:
-        choices["modalities"] += ("fmri",)
-        choices["positions"] = "gradient" if GRADIENTS[0] in spatial else "learned"
-    if structural is not None:
-        choices["modalities"] += ("sc",)
-        learned = "pos_embed" in structural
-        choices["structural_positions"] = "learned" if learned else "reference"
-    return choices
+    gradient = GRADIENTS[0] in files.get(SPATIAL.file, {})
+    learned = "pos_embed" in files.get(STRUCTURAL.file, {})
+    branches = (("fmri", SPATIAL), ("sc", STRUCTURAL))
+    return {
+        "modalities": tuple(name for name, part in branches if part.file in files),
+        "positions": "gradient" if gradient else "learned",
+        "structural_positions": "learned" if learned else "reference",
+    }
 
 
 def _translated(part: Part, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -422,10 +420,10 @@ def _translated(part: Part, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _our_name(part: Part, name: str) -> str:
     """Return our name, or one that cannot be ours, which load_weights reports."""
-    block = re.fullmatch(rf"({part.blocks}\.)(\d+)\.(.+)", name)
     inner, prefix = name, part.prefix
+    block = re.fullmatch(rf"{part.blocks}\.(\d+)\.(.+)", name)
     if block:
-        inner, prefix = block.group(3), f"{part.prefix}.blocks.{block.group(2)}"
+        inner, prefix = block.group(2), f"{prefix}.blocks.{block.group(1)}"
     module, _, kind = inner.rpartition(".")
     if inner in part.names:
         return f"{prefix}.{part.names[inner]}"
@@ -438,7 +436,7 @@ def _adapt(tensors: dict[str, Tensor], model: BrainSymphony) -> dict[str, Tensor
     """Cut the tensors whose official form is another one to ours."""
     adapted = dict(tensors)
     table = adapted.get("fmri.spatial.positions.table")
-    if table is not None and table.ndim == 3:  # (1, at least R, D)
+    if table is not None and table.ndim == 3 and len(table) == 1:  # (1, R or more, D)
         adapted["fmri.spatial.positions.table"] = table[0, : model.n_regions]
     for kind in ("weight", "bias"):
         joined = adapted.pop(f"fmri.perceiver.in_proj.{kind}", None)

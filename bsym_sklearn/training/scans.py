@@ -63,7 +63,7 @@ class ScanReader:
         lengths = np.asarray(self.cohort.n_timepoints)
         if "fmri" not in self.modalities:
             return np.zeros_like(lengths)
-        if self.t_r is None:
+        if self.t_r is None or self.model_t_r is None:
             return lengths
         return np.rint(lengths * self.t_r / self.model_t_r).astype(int)
 
@@ -87,7 +87,7 @@ class ScanReader:
         # Scaled in float64: a mean over 1200 float32 values is not exact.
         if modality == "fmri":
             x = self.cohort.read_fmri(i, dtype=np.float64)
-            if self.t_r is not None and self.t_r[i] != self.model_t_r:
+            if self.t_r is not None and self.model_t_r not in (None, self.t_r[i]):
                 x = resample(x, self.t_r[i], self.model_t_r)
             scaler: RegionScaler | ConnectomeScaler | None = self.fmri_scaler
         else:
@@ -130,7 +130,7 @@ class WindowDataset(Dataset):
         reader: ScanReader,
         window: int,
         *,
-        rows: Sequence[int] | None = None,
+        rows: Sequence[int] | np.ndarray | None = None,
         targets: Tensor | None = None,
         weights: Tensor | None = None,
         n_windows: int | None = None,
