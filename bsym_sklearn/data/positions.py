@@ -5,7 +5,7 @@ Shape letters: R regions, K components.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import eigh
@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 from bsym_sklearn.data.checks import (
     ConstantRegions,
     check_count,
-    check_option,
     find_constant_regions,
 )
 from bsym_sklearn.data.cohort import Cohort, check_cohort
@@ -25,6 +24,8 @@ from bsym_sklearn.exceptions import BrainDataError
 
 # Keeps Fisher's z finite where two regions are equal: z <= 8.3.
 LARGEST_CORRELATION = 1 - 1e-7
+# Cosines above this are those of equal vectors.
+ONE = 1 - 1e-12
 
 
 class GradientCoordinates(TransformerMixin, BaseEstimator):
@@ -215,6 +216,7 @@ class GradientCoordinates(TransformerMixin, BaseEstimator):
             X,
             caller=type(self).__name__,
             constant_regions=self.constant_regions,
+            symmetric_sc="allow",
             min_timepoints=3,
             n_regions=n_regions,
         )
@@ -227,81 +229,6 @@ class GradientCoordinates(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         return tags
-
-
-def spectral_positions(
-    sc: np.ndarray,
-    n_components: int,
-    *,
-    order: Literal["smallest", "reference"] = "smallest",
-) -> np.ndarray:
-    """Place regions by the spectrum of a connectome.
-
-    With the affinity ``A = 1 - arccos(cosine of two regions' weights) / pi`` and its
-    degrees D, the positions are eigenvectors of ``L = I - D^-1/2 A D^-1/2``.
-
-    Parameters
-    ----------
-    sc : ndarray of shape (n_regions, n_regions)
-        One connectome, or the mean of several.
-    n_components : int
-        Number of eigenvectors, at least 1.
-    order : {"smallest", "reference"}, default="smallest"
-        "smallest" takes the smallest eigenvalues but the first, whose eigenvector
-        says nothing: smooth positions, in which connected regions are near.
-        "reference" takes the largest, as the official implementation does: the least
-        smooth ones.
-
-    Returns
-    -------
-    positions : ndarray of shape (n_regions, n_components)
-        Unit vectors, whose entry of largest magnitude is positive; from the
-        eigenvalue at that end of the spectrum inwards. Columns of zeros follow where
-        there are not enough eigenvectors.
-
-    Raises
-    ------
-    BrainDataError
-        If `sc` is not a square matrix of finite values.
-    ValueError
-        If an option is out of its range.
-
-    References
-    ----------
-    BrainSymphony's official code at commit 1be0ae5, ``models/layers/signed_graph.py``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bsym_sklearn.data import spectral_positions
-    >>> two_pairs = np.kron(np.eye(2), np.ones((2, 2)))
-    >>> spectral_positions(two_pairs, 1).round(2).ravel()
-    array([ 0.5,  0.5, -0.5, -0.5])
-    """
-    check_count("n_components", n_components)
-    check_option("order", order, ("smallest", "reference"))
-    weights = np.asarray(sc, dtype=np.float64)
-    if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
-        raise BrainDataError(
-            f"spectral_positions needs one square matrix. Got shape {weights.shape}. "
-            "Pass one (n_regions, n_regions) connectome."
-        )
-    if not np.isfinite(weights).all():
-        raise BrainDataError(
-            "spectral_positions needs finite weights. Got NaN or infinity. Leave out "
-            "what is missing."
-        )
-    n_regions = len(weights)
-    profiles = _unit_rows(weights)
-    affinity = _affinity(profiles, profiles)
-    root = affinity.sum(axis=1) ** -0.5
-    laplacian = np.eye(n_regions) - affinity * np.outer(root, root)
-    _, vectors = eigh(laplacian)
-    chosen = vectors[:, 1:] if order == "smallest" else vectors[:, ::-1]
-    positions = np.zeros((n_regions, n_components))
-    n_found = min(n_components, chosen.shape[1])
-    positions[:, :n_found] = _fix_signs(chosen[:, :n_found])
-    return positions
 
 
 def _mean_connectivity(cohort: Cohort) -> np.ndarray:
@@ -345,7 +272,9 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
 
 def _affinity(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return 1 - angle / pi between unit vectors; 1/2 beside a row of zeros."""
-    return 1 - np.arccos(np.clip(rows @ others.T, -1, 1)) / np.pi
+    cosines = np.clip(rows @ others.T, -1, 1)
+    cosines[cosines > ONE] = 1  # arccos makes 1e-8 of the last bit of a 1
+    return 1 - np.arccos(cosines) / np.pi
 
 
 def _diffusion_map(

@@ -91,7 +91,7 @@ class ArrayRecording(Recording):
 
     def fingerprint(self) -> str:
         """Return the hash of the values."""
-        return str(joblib.hash(self.values))
+        return str(joblib.hash(np.ascontiguousarray(self.values)))
 
 
 class FileRecording(Recording):
@@ -161,7 +161,7 @@ def is_missing(cell: Any) -> bool:
         return True
     if isinstance(cell, str):
         return not cell.strip()
-    return isinstance(cell, Real) and bool(np.isnan(float(cell)))
+    return isinstance(cell, Real) and bool(cell != cell)  # only NaN differs from itself
 
 
 def is_path(cell: Any) -> bool:
@@ -234,14 +234,22 @@ def _open_file(path: Path) -> np.ndarray:
 @lru_cache(maxsize=N_CACHED_TEXT_FILES)
 def _parse_text(path: Path, size: int, mtime: int) -> np.ndarray:  # noqa: ARG001
     """Parse a text file; `size` and `mtime` make the cache forget a changed file."""
-    if size == 0:
-        raise ValueError("an empty file")
-    if path.suffix == ".1D":  # AFNI: blanks between numbers, comments, no names
-        values = np.loadtxt(path, comments="#", ndmin=2)
+    if path.suffix == ".1D":
+        values = _parse_afni(path)
     else:
         values = _parse_columns(path, SEPARATORS[path.suffix])
     values.flags.writeable = False
     return values
+
+
+def _parse_afni(path: Path) -> np.ndarray:
+    """Parse numbers between blanks, with comments and without names."""
+    lines = path.read_text().splitlines()
+    rows = [line.partition("#")[0].split() for line in lines]
+    rows = [row for row in rows if row]
+    if not rows:
+        raise ValueError("no numbers")
+    return np.array(rows, dtype=np.float64)
 
 
 def _parse_columns(path: Path, separator: str) -> np.ndarray:

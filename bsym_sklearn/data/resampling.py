@@ -161,7 +161,8 @@ def resample(x: np.ndarray, t_r: float, new_t_r: float) -> np.ndarray:
     Constants and linear trends are kept exactly and slow changes up to the ends: the
     line from the first to the last time point is taken out and put back, and the rest
     is continued beyond each end as its own point reflection. So the first time point
-    keeps its value, unfiltered. It also keeps its place in time.
+    keeps its value, unfiltered. It also keeps its place in time. The last one may lie
+    up to half a new time point beyond the end of `x`.
 
     Parameters
     ----------

@@ -53,26 +53,8 @@ class TimeSeriesResampler(ScanTransformer):
         self.t_r = t_r
         self.new_t_r = new_t_r
 
-    def transform(self, X: Any) -> Any:
-        """Resample the scans.
-
-        Parameters
-        ----------
-        X : DataFrame, list, ndarray, Tensor, SliceDict, Series or Cohort
-            Scans in any form that `check_cohort` accepts, with the column `t_r` if
-            that is a name. Rows without fmri stay as they are.
-
-        Returns
-        -------
-        X_new : same form as X
-            X with resampled series and, if `t_r` is a name, `new_t_r` in that column.
-
-        Raises
-        ------
-        BrainDataError
-            If the data, or a scan's repetition time, cannot be used.
-        """
-        X_new = super().transform(X)
+    def _complete(self, X_new: Any) -> Any:
+        """Write the new repetition time into the column that gave the old one."""
         if not isinstance(self.t_r, str):
             return X_new
         new_t_r = float(self.new_t_r)
@@ -223,7 +205,9 @@ def cut_windows(
     min_length = window if min_length is None else min_length
     if check_count("min_length", min_length) > window:
         raise ValueError(f"min_length must be in [1, {window}]. Got {min_length!r}.")
-    cohort = check_cohort(X, caller="cut_windows", constant_regions="mask")
+    cohort = check_cohort(
+        X, caller="cut_windows", constant_regions="mask", symmetric_sc="allow"
+    )
     if cohort.is_table:
         raise no_table_error("cut_windows")
     cells: list[Any] = []

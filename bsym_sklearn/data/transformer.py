@@ -34,7 +34,7 @@ class ScanTransformer(  # type: ignore[call-arg]  # scikit-learn has no types
     _modality = "fmri"
     _accepts_tables = True
     _min_timepoints = 1
-    _symmetric_sc: SymmetricSC = "require"
+    _symmetric_sc: SymmetricSC = "allow"  # not the business of who leaves sc alone
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from the training rows.
@@ -92,11 +92,33 @@ class ScanTransformer(  # type: ignore[call-arg]  # scikit-learn has no types
         cohort = self._check_input(X, reset=False)
         arrays = self._transform_cohort(cohort)
         if isinstance(X, Cohort):
-            return cohort.replace_arrays(self._modality, arrays)
+            return self._complete(cohort.replace_arrays(self._modality, arrays))
         if cohort.is_table:
             table = np.concatenate(arrays)
             return _wrap_data_with_container("transform", table, X, self)
-        return replace_cells(X, arrays, column=self._modality)
+        return self._complete(replace_cells(X, arrays, column=self._modality))
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Learn from scans and transform them; see `fit` and `transform`.
+
+        Parameters
+        ----------
+        X : DataFrame, list, ndarray, Tensor, SliceDict, Series or Cohort
+            Scans in any form that `check_cohort` accepts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        X_new : same form as X
+            X with the arrays of the modality replaced; X itself is not changed.
+        """
+        # not TransformerMixin's, which makes a DataFrame of whatever comes out
+        return self.fit(X, y).transform(X)
+
+    def _complete(self, X_new: Any) -> Any:
+        """Change what lies beside the arrays, where that is needed."""
+        return X_new
 
     def _check_parameters(self) -> None:
         """Raise if a constructor parameter is out of its range."""

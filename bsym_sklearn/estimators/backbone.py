@@ -28,6 +28,7 @@ from bsym_sklearn.training.reference import load_reference_checkpoint
 from bsym_sklearn.training.scans import Window
 
 N_GRADIENTS = 10  # as published
+PERCEIVER_HEADS = 2  # as published
 POOLINGS = ("mean", "network", "regions")
 REFERENCE_FOLDERS = ("functional_v1", "structural_v1")
 BACKBONE = "module.backbone."  # names of tensors in a saved estimator
@@ -163,7 +164,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
             depth=self.depth,
             perceiver_depth=self.perceiver_depth,
             n_heads=self.n_heads,
-            perceiver_heads=self.n_heads,
+            perceiver_heads=min(self.n_heads, PERCEIVER_HEADS),
             structural_heads=self.n_heads,
             dropout=self.dropout,
             spatial_tokens=self.spatial_tokens,

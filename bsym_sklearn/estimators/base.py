@@ -139,7 +139,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         if self.standardize is not None:
             check_choice(self.standardize, tuple(STANDARDIZE), "standardize")
         if self.sc_scaling is not None:
-            check_choice(self.sc_scaling, tuple(SC_SCALING), "sc_scaling")
+            check_choice(self.sc_scaling, SC_SCALING, "sc_scaling")
         check_choice(self.missing_modality, ("raise", "allow"), "missing_modality")
         check_choice(self.constant_regions, ("error", "mask"), "constant_regions")
         check_choice(self.modalities, ("auto", "fmri", "sc", "both"), "modalities")
@@ -378,7 +378,8 @@ def _given_modalities(X: Any) -> tuple[str, ...]:
     """Return the modalities for which `X` has a place, filled or not."""
     if isinstance(X, Cohort):
         return X.modalities
-    if hasattr(X, "keys") and not is_table(X):  # DataFrame or SliceDict
+    has_columns = hasattr(X, "keys") and not isinstance(X, pd.Series)
+    if has_columns and not is_table(X):  # DataFrame or SliceDict
         return tuple(m for m in MODALITIES if m in X)
     return ("fmri",)
 

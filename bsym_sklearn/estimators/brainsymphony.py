@@ -70,7 +70,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
     perceiver_depth : int, default=1
         Blocks between the latents.
     n_heads : int, default=4
-        Attention heads of every stream.
+        Attention heads of every stream; the Perceiver has at most 2, as published.
     dropout : float, default=0.1
         Rate, in [0, 1).
     spatial_tokens : {"connectivity", "series"}, default="connectivity"

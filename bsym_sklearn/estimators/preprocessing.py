@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ STANDARDIZE: dict[str, tuple[Any, Any]] = {  # method and reach of RegionScaler
     "cohort_zscore": ("zscore", "cohort"),
     "cohort_robust": ("robust", "cohort"),
 }
-SC_SCALING: dict[str, Any] = {"log": "log", "linear": "linear"}
+SC_SCALING = ("log", "linear")
 
 
 @dataclass
@@ -102,7 +102,8 @@ class Preprocessing:
                 method=method, per=per, constant_regions=cohort.constant_regions
             ).fit(cohort)
         if has_sc and sc_scaling is not None:
-            fitted.sc_scaler = ConnectomeScaler(method=SC_SCALING[sc_scaling]).fit(cohort)
+            scaler = ConnectomeScaler(method=cast(Any, sc_scaling))
+            fitted.sc_scaler = scaler.fit(cohort)
         if has_fmri and n_gradients is not None:
             gradients = GradientCoordinates(n_components=n_gradients).fit(cohort)
             fitted.coordinates = gradients.coordinates_

@@ -56,8 +56,10 @@ def mask_time_points(
     generator : torch.Generator
         Source of randomness; the mask is made on its device.
     span : int, default=1
-        Length of the hidden runs, in time points. Single points are easily
-        interpolated in a slow signal; runs are not. Runs may touch.
+        Length of the hidden runs, in time points, at most the share to hide,
+        which is rounded to whole runs. Single points are easily interpolated in
+        a slow signal; runs are not. Runs may touch, and the ends of the window
+        may cut one.
 
     Returns
     -------
@@ -66,9 +68,9 @@ def mask_time_points(
     Examples
     --------
     >>> import torch
-    >>> generator = torch.Generator().manual_seed(0)
+    >>> generator = torch.Generator().manual_seed(2)
     >>> mask_time_points(1, 12, 0.25, generator, span=3).int()
-    tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0]], dtype=torch.int32)
+    tensor([[0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]], dtype=torch.int32)
     """
     return _spans(n_scans, n_timepoints, ratio, generator, span)
 
@@ -93,7 +95,7 @@ def mask_points(
     generator : torch.Generator
         Source of randomness; the mask is made on its device.
     span : int, default=1
-        Length of the hidden runs, in time points.
+        Length of the hidden runs, see :func:`mask_time_points`.
 
     Returns
     -------
@@ -161,9 +163,11 @@ def _spans(
     n_rows: int, n: int, ratio: float, generator: torch.Generator, span: int
 ) -> Tensor:
     """Return a mask (n_rows, n) of runs of `span` that start on a random grid."""
-    if span == 1:
+    # A longer run would hide more than asked for, or leave no place for a second.
+    span = min(span, _count(n, ratio))
+    if span <= 1:
         return _choose(n_rows, n, ratio, generator)
-    # Runs on a grid do not overlap, so the share is exact; a random offset per
+    # Runs on a grid do not overlap, so their number is exact; a random offset per
     # row keeps every time point equally likely to be hidden.
     n_slots = -(-n // span)
     slots = _choose(n_rows, n_slots, ratio, generator).repeat_interleave(span, dim=1)

@@ -141,8 +141,8 @@ def train(
     if not settings.constant_lr:
         steps = max(math.ceil(len(train_set) / settings.batch_size), 1)
         loop.insert(0, _CosineSchedule(steps, settings.max_epochs))
-    if settings.verbose:
-        loop.append(_ProgressBar(settings.max_epochs, description))
+    if settings.verbose:  # first, so that it is open whatever the others raise
+        loop.insert(0, _ProgressBar(settings.max_epochs, description))
     net = make_net(task, settings, valid_set=valid_set, lr_scales=lr_scales)
     net.callbacks = [(type(c).__name__.strip("_"), c) for c in loop]
     net.initialize_callbacks()
@@ -224,10 +224,9 @@ class _Net(NeuralNet):
     def get_iterator(self, dataset: WindowDataset, training: bool = False) -> Any:
         """Return batches of random windows, or of the covering ones."""
         settings = self.settings_
-        order = self.order_ if training else torch.Generator()
         sampler: Any = dataset.covering_windows()
         if training:
-            sampler = RandomWindows(dataset, order)
+            sampler = RandomWindows(dataset, self.order_)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -236,7 +235,9 @@ class _Net(NeuralNet):
             num_workers=settings.n_jobs,
             persistent_workers=settings.n_jobs > 0,
             pin_memory=torch.device(settings.device).type == "cuda",
-            generator=order,  # torch's global generator stays untouched
+            # Seeds reading processes, once or at every epoch: it must be neither
+            # torch's global generator nor the one of the order.
+            generator=torch.Generator(),
         )
 
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> _Net:

@@ -47,8 +47,8 @@ class HiddenPrediction(NamedTuple):
 
     def error(self) -> Tensor:
         """Return the mean squared error over the hidden values, 0 without any."""
-        squared = (self.prediction - self.target).square() * self.hidden
-        return squared.sum() / self.hidden.sum().clamp(min=1)
+        error = (self.prediction - self.target).masked_fill(~self.hidden, 0)
+        return error.square().sum() / self.hidden.sum().clamp(min=1)
 
 
 class MaskedTask(nn.Module):
@@ -238,7 +238,9 @@ class MaskedTask(nn.Module):
         if encoder.spatial.tokens == "series":
             judged["regions"] = judged["regions"].transpose(1, 2)  # (B, R, T)
         else:
-            judged["regions"] = judged["regions"].any(1)[..., None].expand_as(profiles)
+            # (B, R, R): a correlation with a region that has no values is no value
+            rows, columns = judged["regions"].any(1), exists.any(1)  # each (B, R)
+            judged["regions"] = rows.unsqueeze(2) & columns.unsqueeze(1)
         made: dict[str, tuple[Any, Tensor]] = {
             "regions": (self.decoders["regions"](out.spatial), profiles),
             "time_points": (self.decoders["time_points"](out.temporal), fmri),
@@ -361,6 +363,8 @@ class SupervisedTask(nn.Module):
 
     def loss(self, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
         """Return the mean loss, weighted by ``target["weight"]`` if it is there."""
+        # mixed precision predicts in bfloat16, too coarse to add up
+        prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
         if self.kind == "classification":
             losses = F.cross_entropy(prediction, target["target"], reduction="none")
         else:

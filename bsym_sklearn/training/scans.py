@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from bsym_sklearn.data.checks import find_constant_regions
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.data.resampling import resample, window_starts
+from bsym_sklearn.data.resampling import crop, pad, resample, window_starts
 from bsym_sklearn.data.scaling import ConnectomeScaler, RegionScaler
 
 Window = tuple[int, int]  # scan, first time point
@@ -151,13 +152,10 @@ class WindowDataset(Dataset):
         item: dict[str, Any] = {"row": row}
         fmri = self.reader.fmri(row)
         if fmri is not None:
-            crop = fmri[start : start + self.window]
-            padded = np.zeros((self.window, crop.shape[1]), dtype=crop.dtype)
-            padded[: len(crop)] = crop
-            item["fmri"] = padded
-            item["n_padded"] = self.window - len(crop)
-            if self.reader.cohort.constant_regions == "mask" and len(fmri) > 1:
-                item["constant"] = np.ptp(fmri, axis=0) == 0
+            part = crop(fmri, start, self.window)
+            item["fmri"], item["padding"] = pad(part, self.window)
+            if self.reader.cohort.constant_regions == "mask":
+                item["constant"] = find_constant_regions(fmri)
         sc = self.reader.sc(row)
         if sc is not None:
             item["sc"] = sc
@@ -177,17 +175,12 @@ class WindowDataset(Dataset):
     def collate(self, items: list[dict[str, Any]]) -> tuple[dict, dict]:
         """Stack windows into the keyword arguments of the model, and targets."""
         batch = _stack_modality(items, "fmri") | _stack_modality(items, "sc")
-        padded = [item.get("n_padded", 0) for item in items]
-        if any(padded):
-            n_exist = self.window - torch.tensor(padded).unsqueeze(1)
-            batch["padding"] = torch.arange(self.window) >= n_exist  # (B, T)
-        if any("constant" in item and item["constant"].any() for item in items):
-            n_regions = batch["fmri"].shape[-1]
-            none = np.zeros(n_regions, dtype=bool)
-            constant = np.stack([item.get("constant", none) for item in items])
-            batch["fmri_mask"] = (
-                torch.from_numpy(constant).unsqueeze(1).expand(-1, self.window, -1)
-            )  # (B, T, R)
+        padding = _stack(items, "padding")  # (B, T)
+        if padding is not None and padding.any():
+            batch["padding"] = padding
+        constant = _stack(items, "constant")  # (B, R)
+        if constant is not None and constant.any():
+            batch["fmri_mask"] = constant.unsqueeze(1).expand_as(batch["fmri"])
         rows = torch.tensor([item["row"] for item in items])
         target = {"row": rows}
         if self.targets is not None:
@@ -199,12 +192,11 @@ class WindowDataset(Dataset):
 
 def _stack_modality(items: list[dict[str, Any]], name: str) -> dict[str, Tensor]:
     """Return the tensor of a modality and, if some lack it, which have it."""
-    has = [name in item for item in items]
-    if not any(has):
+    stacked = _stack(items, name)
+    if stacked is None:
         return {}
-    filling = np.zeros_like(items[has.index(True)][name])
-    stacked = np.stack([item.get(name, filling) for item in items])
-    batch = {name: torch.from_numpy(stacked)}
+    batch = {name: stacked}
+    has = [name in item for item in items]
     if not all(has):
         batch[f"has_{name}"] = torch.tensor(has)
     return batch
@@ -237,9 +229,18 @@ class RandomWindows(Sampler):
         place = torch.rand(len(rows), generator=self.generator).numpy()
         n_starts = np.maximum(self.dataset.reader.lengths - self.dataset.window, 0) + 1
         for row, where in zip(rows[order], place, strict=True):
-            # rand is below 1 in float32, but its product may round up to n_starts
-            start = min(int(where * n_starts[row]), n_starts[row] - 1)
-            yield int(row), int(start)
+            # float32 times int64 is float64: exact, and so below n_starts
+            yield int(row), int(where * n_starts[row])
+
+
+def _stack(items: list[dict[str, Any]], name: str) -> Tensor | None:
+    """Stack one entry of the items, zeros where it lacks; None if it always does."""
+    arrays = [item.get(name) for item in items]
+    present = next((array for array in arrays if array is not None), None)
+    if present is None:
+        return None
+    filling = np.zeros_like(present)
+    return torch.from_numpy(np.stack([filling if a is None else a for a in arrays]))
 
 
 def split_rows(
@@ -257,13 +258,13 @@ def split_rows(
         Participant of each scan.
     fraction : float
         Share of the groups to hold out, in [0, 1). At least one is held out if
-        it is above 0 and there are two groups.
+        it is above 0, but never the last group in training.
     generator : torch.Generator
         Source of randomness.
     strata : ndarray of shape (n_scans,) or None, default=None
-        Class codes. Groups are dealt out class by class (by a group's first
-        scan), so that the classes keep their shares, and no class loses its
-        last training group.
+        Class codes, from 0. Groups are dealt out class by class (by a group's
+        first scan), so that the classes keep their shares. A group that is the
+        last in training with a scan of some class stays there.
 
     Returns
     -------
@@ -274,7 +275,7 @@ def split_rows(
     --------
     >>> import torch
     >>> split_rows(list("aabbccdd"), 0.25, torch.Generator().manual_seed(0))
-    (array([0, 1, 2, 3, 6, 7]), array([4, 5]))
+    (array([2, 3, 4, 5, 6, 7]), array([0, 1]))
     """
     _, first, codes = np.unique(
         np.asarray(groups, dtype=object).astype(str),
@@ -282,17 +283,24 @@ def split_rows(
         return_inverse=True,
     )
     n_groups = len(first)
-    n_valid = min(max(round(fraction * n_groups), 1), n_groups - 1) if fraction else 0
+    n_valid = max(round(fraction * n_groups), 1) if fraction else 0
     order = torch.randperm(n_groups, generator=generator).numpy()
-    stratum = np.zeros(n_groups, dtype=int) if strata is None else strata[first]
+    classes = np.zeros(len(codes), dtype=int) if strata is None else strata
+    stratum = classes[first]
     # Position of each group among those of its class, as a share of the class:
     # the groups with the lowest shares are a stratified sample.
     share = np.empty(n_groups)
     for value in np.unique(stratum):
         members = order[stratum[order] == value]
         share[members] = (np.arange(len(members)) + 0.5) / len(members)
-        if len(members) == 1 and strata is not None:
-            share[members] = 1.0
-    held_out = order[np.argsort(share[order], kind="stable")][:n_valid]
+    contains = np.zeros((n_groups, int(classes.max()) + 1), dtype=int)
+    contains[codes, classes] = 1
+    n_left = contains.sum(axis=0)  # training groups of each class
+    held_out: list[int] = []
+    for group in order[np.argsort(share[order], kind="stable")]:
+        spared = (n_left[contains[group] > 0] > 1).all()
+        if len(held_out) < n_valid and spared:
+            held_out.append(group)
+            n_left -= contains[group]
     is_valid = np.isin(codes, held_out)
     return np.flatnonzero(~is_valid), np.flatnonzero(is_valid)

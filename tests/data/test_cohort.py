@@ -197,7 +197,7 @@ def test_a_cohort_comes_back_as_it_is(series):
     cohort = check_cohort(series)
     assert check_cohort(cohort, n_regions=R) is cohort
     with pytest.raises(
-        BrainDataError, match="needs scans of 7 regions, as in fit. Got"
+        BrainDataError, match=r"needs scans of 7 regions, as in fit. Got"
     ):
         check_cohort(cohort, n_regions=7)
 
@@ -252,7 +252,8 @@ def test_cohort_can_be_pickled_with_arrays_and_files(series, tmp_path):
 
 def test_fingerprint_depends_on_content_only(rng, series, frame):
     first = check_cohort(series).fingerprint()
-    assert check_cohort([x.copy() for x in series]).fingerprint() == first
+    for copy in (np.copy, np.asfortranarray):
+        assert check_cohort([copy(x) for x in series]).fingerprint() == first
     assert check_cohort(pd.Series(series, index=list("abc"))).fingerprint() == first
     changed = [series[0] + 1e-9, *series[1:]]
     assert check_cohort(changed).fingerprint() != first
@@ -274,7 +275,7 @@ def test_fingerprint_of_files_follows_their_change(series, tmp_path):
 
 def test_fingerprint_is_the_same_in_another_process():
     code = (
-        "import numpy as np; from bsym_sklearn.data import check_cohort;"
+        "import numpy as np; from bsym_sklearn.data.cohort import check_cohort;"
         "x = np.arange(60.0).reshape(3, 10, 2) ** 1.5;"
         "print(check_cohort(x).fingerprint())"
     )
@@ -562,4 +563,5 @@ def test_usual_tables_do_not_warn(rng, recwarn):
     check_cohort(rng.normal(size=(40, 5)).cumsum(axis=0))
     check_cohort(np.arange(400).reshape(80, 5))
     check_cohort(np.zeros((80, 5)))
+    check_cohort(rng.normal(size=(80, 5)) + 5 * np.repeat([[0], [1]], 40, axis=0))
     assert not recwarn.list

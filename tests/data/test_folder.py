@@ -91,6 +91,16 @@ def test_a_folder_of_one_modality_and_no_regions(folder):
     assert check_cohort(X).modalities == ("sc",)
 
 
+def test_a_folder_without_covariates_or_without_rows(folder):
+    write(folder, "fmri", "fmri/s1.npy")
+    assert list(load_cohort(folder)) == ["fmri"]
+    write(folder, "participant_id\tfmri")
+    empty = load_cohort(folder)
+    assert empty.shape == (0, 2)
+    with pytest.raises(BrainDataError, match="needs at least one scan"):
+        check_cohort(empty)
+
+
 def test_columns_can_have_other_names_and_get_ours(folder):
     write(folder, "participant_id\tbold", "a\tfmri/s1.npy")
     assert list(load_cohort(folder, fmri="bold")) == ["participant_id", "fmri"]
@@ -110,7 +120,7 @@ def test_cells_outside_the_folder_are_refused(folder, cell):
     np.save(folder.parent / "outside.npy", np.zeros((9, 2)))
     write(folder, "participant_id\tfmri", "a\tfmri/s1.npy", f"b\t{cell}")
     with pytest.raises(
-        BrainDataError, match="inside the cohort folder.*first in row 1, c"
+        BrainDataError, match=r"inside the cohort folder.*first in row 1, c"
     ):
         load_cohort(folder)
 
@@ -142,7 +152,7 @@ def test_same_connectome_in_two_sessions_is_allowed(folder):
         "a\tfmri/s1.npy\tsc/s1.npy",
         "a\tfmri/s2.npy\tsc/s1.npy",
     )
-    assert load_cohort(folder)["sc"].nunique() == 1
+    assert len(set(load_cohort(folder)["sc"])) == 1
 
 
 def test_other_layouts_are_refused_with_the_layout_told(folder, tmp_path):
@@ -215,7 +225,7 @@ def test_region_table_is_kept(rng):
         ({"fmri": [1, 2], "age": {"a": 1, "b": 2}}, r"needs 2 values in 'age'.*dict"),
         ({"fmri": [1, 2], "ids": ["a"]}, r"needs 2 values in 'ids'"),
         ({"fmri": [1, 2], "ids": ["a", "a"]}, r"Got 'a' twice in ids"),
-        ({"fmri": {1: 1, "1": 2}}, r"Got '1' twice in fmri"),
+        ({"fmri": {1: 1, "1": 2}}, r"Got '1' twice in the keys of fmri"),
         ({"fmri": {"a": 1}, "ids": ["a", "b"]}, r"Got none for \['b'\]"),
         ({"fmri": {"a": 1}, "age": [1]}, r"Got a sequence, whose order nothing tells"),
         (

@@ -161,9 +161,11 @@ def test_changing_what_was_read_leaves_the_cache_alone(tmp_path, x):
         ("a.tsv", lambda p: p.write_text("")),
         ("a.tsv", lambda p: p.write_text("a\tb\n")),
         ("a.tsv", lambda p: p.write_bytes(b"\xff\xfe\x00\x01")),
-        ("a.csv", lambda p: p.write_text("1,2\n3,4,5\n")),
+        ("a.csv", lambda p: p.write_text("1,3\n3,4,5\n")),
         ("a.csv", lambda p: p.write_text("a,b\n1,x\n3,4\n")),
         ("a.1D", lambda p: p.write_text("1 2\n3 x\n")),
+        ("a.1D", lambda p: p.write_text("1 2\n3\n")),
+        ("a.1D", lambda p: p.write_text("# nothing\n")),
     ],
 )
 def test_unreadable_files_are_named(tmp_path, name, write):
@@ -187,7 +189,7 @@ def test_truncated_npy_is_refused_at_the_door(tmp_path, x):
 def test_npz_content_is_refused(tmp_path, x):
     np.savez(tmp_path / "a.npz", x=x)
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-    with pytest.raises(BrainDataError, match="an .npz archive, not one array"):
+    with pytest.raises(BrainDataError, match=r"an .npz archive, not one array"):
         check_cohort([tmp_path / "a.npy"])
 
 
@@ -244,5 +246,6 @@ def test_recording_knows_its_shape_and_label(tmp_path, x):
 def test_zero_and_false_are_not_missing():
     assert not is_missing(0)
     assert not is_missing(False)
+    assert not is_missing(10**400)
     assert not is_missing(np.zeros((2, 2)))
     assert is_missing(np.float32("nan"))
