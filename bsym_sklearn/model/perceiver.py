@@ -16,6 +16,7 @@ from bsym_sklearn.model.layers import (
     attend,
     check_choice,
     check_heads,
+    shrink,
     softmax_map,
     split_heads,
 )
@@ -109,8 +110,10 @@ class RegionPerceiver(SeededModule):
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw the latents."""
+        """Draw the latents; with a residual, what is attended to starts small."""
         self.latents.normal_(0, LATENT_SCALE, generator=generator)
+        if self.residual != "reference":
+            shrink(self.out)
 
     def forward(
         self,

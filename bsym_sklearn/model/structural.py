@@ -15,6 +15,7 @@ from bsym_sklearn.model.layers import (
     attention_maps,
     check_choice,
     check_heads,
+    shrink,
     split_heads,
 )
 
@@ -124,8 +125,10 @@ class SignedGraphAttention(nn.Module):
         return share * score.sign()
 
 
-class SignedGraphBlock(nn.Module):
+class SignedGraphBlock(SeededModule):
     """Signed attention, then a feed-forward net; residual and post-norm on each.
+
+    Both residual branches start small.
 
     Parameters
     ----------
@@ -162,6 +165,10 @@ class SignedGraphBlock(nn.Module):
         self.feed_forward = FeedForward(dim, mlp_dim, nn.ReLU)
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Shrink what the branches add."""
+        shrink(self.attention.out, self.feed_forward.contract)
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Update region embeddings `x` (B, R, D) given `edges` (B, K, R, R)."""

@@ -377,7 +377,7 @@ def test_model_learns_one_batch_by_heart() -> None:
     fmri, sc = draw_fmri().float(), draw_sc().float()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(60):
+    for _ in range(100):
         out = model(fmri, sc)
         loss = (out.fmri_reconstruction - fmri).square().mean()
         loss = loss + (model.sc.edges(out.structural) - sc).square().mean()
