@@ -189,7 +189,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
                 "column (cells may be missing), or set missing_modality='allow'."
             )
         unknown = [m for m in cohort.modalities if m not in self.modalities_]
-        if unknown:
+        if unknown and self.modalities == "auto":
             warnings.warn(
                 f"{caller} was fitted on {list(self.modalities_)} and ignores "
                 f"{unknown[0]!r}. Fit it again with that modality to use it.",

@@ -144,7 +144,7 @@ def train(
     if settings.verbose:  # first, so that it is open whatever the others raise
         loop.insert(0, _ProgressBar(settings.max_epochs, description))
     net = make_net(task, settings, valid_set=valid_set, lr_scales=lr_scales)
-    net.callbacks = [(type(c).__name__.strip("_"), c) for c in loop]
+    net.callbacks = loop
     net.initialize_callbacks()
     net.order_ = torch.Generator().manual_seed(seed)
     net.noise_ = torch.Generator(settings.device).manual_seed(seed + 1)

@@ -186,7 +186,8 @@ class MaskedTask(nn.Module):
                 name: p for name, p in predictions.items() if name == self.stage
             }
         if not predictions:  # a batch without the modality of this stage
-            return sum(p.sum() * 0 for p in self.parameters())  # type: ignore[return-value]
+            # no parameter has a gradient, so that none moves by its momentum
+            return next(self.parameters()).new_zeros((), requires_grad=True)
         return torch.stack([p.error() for p in predictions.values()]).sum()
 
     def _generator(self, like: Tensor | None) -> torch.Generator:

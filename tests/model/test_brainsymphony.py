@@ -373,7 +373,9 @@ def test_models_built_in_threads_are_those_built_in_turn() -> None:
 
 
 def test_model_learns_one_batch_by_heart() -> None:
-    model = BrainSymphony(R, T, **SIZES, dropout=0.0).train()
+    model = BrainSymphony(
+        R, T, **SIZES, perceiver_residual="region", dropout=0.0
+    ).train()
     fmri, sc = draw_fmri().float(), draw_sc().float()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
