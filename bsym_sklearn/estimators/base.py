@@ -85,6 +85,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     preprocessing_: Preprocessing
     modalities_: tuple[str, ...]
     n_regions_: int
+    regions_: tuple[str, ...]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -171,6 +172,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         )
         if reset:
             self.n_regions_ = self.n_features_in_ = cohort.n_regions
+            self.regions_ = _region_names(cohort)
             if not table and hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
         else:
@@ -382,6 +384,13 @@ def _given_modalities(X: Any) -> tuple[str, ...]:
     if has_columns and not is_table(X):  # DataFrame or SliceDict
         return tuple(m for m in MODALITIES if m in X)
     return ("fmri",)
+
+
+def _region_names(cohort: Cohort) -> tuple[str, ...]:
+    """Return the labels of the regions, or numbered names."""
+    if cohort.regions is not None and "label" in cohort.regions:
+        return tuple(cohort.regions["label"].astype(str))
+    return tuple(f"region{r}" for r in range(cohort.n_regions))
 
 
 def _n_workers(n_jobs: int | None) -> int:

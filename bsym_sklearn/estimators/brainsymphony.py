@@ -147,6 +147,8 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         Losses and seconds per epoch.
     n_regions_, n_features_in_ : int
         Regions R.
+    regions_ : tuple of str
+        Their names: column ``label`` of ``X.attrs["regions"]``, or numbers.
     modalities_ : tuple of str
         Modalities in use.
     preprocessing_ : Preprocessing
@@ -213,7 +215,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         backbone = self._prepare(cohort, self.seed_)
-        self._set_regions(cohort)
+        self._set_networks(cohort)
         task = self.net_.module_ if going_on else self._make_task(backbone)
         seen = set(self.participants_) if going_on else set()
         self.participants_ = sorted(seen | set(self._participants(cohort)))
@@ -384,13 +386,11 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
             [regions[:, members == name].mean(1) for name in self.network_names_], dim=1
         )
 
-    def _set_regions(self, cohort: Cohort) -> None:
-        """Set the names of the regions and, if pooling needs them, of networks."""
-        table = pd.DataFrame() if cohort.regions is None else cohort.regions
-        numbered = [f"region{r}" for r in range(cohort.n_regions)]
-        self.regions_ = tuple(map(str, table.get("label", numbered)))
+    def _set_networks(self, cohort: Cohort) -> None:
+        """Set the network of each region, if pooling needs it."""
         if self.pooling != "network":
             return
+        table = pd.DataFrame() if cohort.regions is None else cohort.regions
         column = next((c for c in NETWORK_COLUMNS if c in table), None)
         if column is None:
             raise BrainDataError(

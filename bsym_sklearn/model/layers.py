@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 # What a residual branch adds at the start. A new model is then nearly linear in its
-# tokens, which is worth more than depth on small cohorts: naming 12 people from 50
-# time points, .944 against .909 at random initialisation, .924 against .869 trained.
+# tokens, so that on a small cohort it begins where a linear model would.
 RESIDUAL_SCALE = 0.05
 
 
