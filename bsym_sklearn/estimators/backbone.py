@@ -54,7 +54,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         perceiver_depth: int = 1,
         n_heads: int = 4,
         dropout: float = 0.1,
-        spatial_tokens: str = "connectivity",
+        spatial_tokens: str = "both",
         positions: str = "learned",
         perceiver_residual: str = "region",
         final_norm: str = "layer",
@@ -213,27 +213,37 @@ class BaseBrainSymphony(BaseBrainEstimator):
         official = any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
         if official:
             backbone = load_reference_checkpoint(folder)
-            config: dict[str, Any] = {}
         else:
             tensors, config = load_bundle(folder)
-            backbone = BrainSymphony(
-                **config["backbone"] | {"dropout": self.dropout}, generator=generator
-            )
+            try:
+                backbone = BrainSymphony(
+                    **config["backbone"] | {"dropout": self.dropout},
+                    generator=generator,
+                )
+                fitted = Preprocessing.restore(
+                    config["preprocessing"], take_prefix(tensors, PREPROCESSING)
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"{type(self).__name__} cannot use {folder.name!r} as "
+                    f"`pretrained`: {error!r}. Save it again with this version."
+                ) from error
             load_weights(backbone, take_prefix(tensors, BACKBONE), source=str(folder))
         self._check_pretrained(backbone, cohort, wanted, folder)
         used = tuple(m for m in wanted if m in backbone.modalities)
         self.modalities_ = used
-        if official:
-            self.preprocessing_ = self._fit_preprocessing(
-                cohort, used, backbone.window, None
-            )
-        else:
-            self.preprocessing_ = replace(
-                Preprocessing.restore(
-                    config["preprocessing"], take_prefix(tensors, PREPROCESSING)
-                ),
-                modalities=used,
-            )
+        if not official:
+            self.preprocessing_ = replace(fitted, modalities=used)
+            return backbone
+        gradients = "fmri" in used and backbone.config["positions"] == "gradient"
+        self.preprocessing_ = self._fit_preprocessing(
+            cohort,
+            used,
+            backbone.window,
+            backbone.config["n_gradients"] if gradients else None,
+        )
+        if gradients:
+            backbone.set_coordinates(torch.from_numpy(self.preprocessing_.coordinates))
         return backbone
 
     def _check_pretrained(

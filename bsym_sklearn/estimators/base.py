@@ -276,7 +276,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         ]
         checkpoint = None
         if self.checkpoint_dir is not None:
-            name = self._fingerprint(cohort, description, targets, weights)
+            name = self._fingerprint(task, cohort, description, targets, weights)
             checkpoint = Path(self.checkpoint_dir) / f"{name}.safetensors"
         return train(
             self._as_dtype(task),
@@ -319,6 +319,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _fingerprint(
         self,
+        task: nn.Module,
         cohort: Cohort,
         description: str,
         targets: Tensor | None,
@@ -330,9 +331,17 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
             for name, value in self.get_params(deep=False).items()
             if name not in RUN_ONLY
         }
-        arrays = [None if t is None else t.numpy() for t in (targets, weights)]
-        parts = (type(self).__name__, description, params, cohort.fingerprint(), arrays)
-        return str(joblib.hash(parts))
+        start = task.state_dict().values()  # warm starts and pretrained files differ
+        arrays = [
+            None if t is None else t.detach().cpu().numpy()
+            for t in (targets, weights, *start)
+        ]
+        scans = (
+            cohort.fingerprint(),
+            self._groups(cohort),
+            repetition_times(cohort, self.t_r),
+        )
+        return str(joblib.hash((type(self).__name__, description, params, scans, arrays)))
 
     def _participants(self, cohort: Cohort) -> list[str]:
         """Return hashes of the participants, so that overlap can be found later."""

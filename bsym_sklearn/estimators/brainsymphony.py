@@ -73,9 +73,9 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         Attention heads of every stream; the Perceiver has at most 2, as published.
     dropout : float, default=0.1
         Rate, in [0, 1).
-    spatial_tokens : {"connectivity", "series"}, default="connectivity"
+    spatial_tokens : {"both", "connectivity", "series"}, default="both"
         What a region brings to the spatial stream: its correlations with all
-        regions in the window, or its series as published.
+        regions in the window, its series as published, or both.
     positions : {"learned", "gradient"}, default="learned"
         A free vector per region, or gradients of the mean connectivity in `fit`.
     perceiver_residual : {"region", "query", "reference"}, default="region"
@@ -469,7 +469,7 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
         perceiver_depth: int = 1,
         n_heads: int = 4,
         dropout: float = 0.1,
-        spatial_tokens: str = "connectivity",
+        spatial_tokens: str = "both",
         positions: str = "learned",
         perceiver_residual: str = "region",
         final_norm: str = "layer",

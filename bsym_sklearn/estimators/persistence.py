@@ -145,9 +145,10 @@ class SavableMixin(BaseBrainSymphony):
             if name.endswith("_") and not name.startswith("_") and name not in REBUILT
         }
         params = {k: _to_json(v) for k, v in self.get_params(deep=False).items()}
-        if params["random_state"] is not None:
+        if isinstance(self.random_state, np.random.RandomState):
             params["random_state"] = self.seed_
-        params["checkpoint_dir"] = None  # a place of the machine it was fitted on
+        for place in ("checkpoint_dir", "pretrained"):
+            params[place] = None  # of the machine it was fitted on
         config = {
             "class": type(self).__name__,
             "params": params,
@@ -192,10 +193,8 @@ def _to_json(value: Any) -> Any:
         return {"array": value.tolist(), "dtype": value.dtype.str}
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, np.random.RandomState):
-        return 0  # replaced by the seed that was drawn
+    if isinstance(value, Path | np.random.RandomState):
+        return str(value)  # replaced: a place, or the seed that was drawn
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -221,7 +221,7 @@ def repetition_times(cohort: Cohort, t_r: float | str | None) -> np.ndarray | No
         first = int(np.flatnonzero(bad)[0])
         raise BrainDataError(
             f"Column {t_r!r} needs repetition times in seconds, above 0. Got "
-            f"{cohort.covariates[t_r].iloc[first]!r}, first in scan {first}. Correct "
+            f"{cohort.covariates[t_r].iloc[first]}, first in scan {first}. Correct "
             "it or leave the scan out."
         )
     return np.where(seconds > 0, seconds, 1.0)  # rows without fmri need none

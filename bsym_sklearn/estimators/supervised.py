@@ -48,7 +48,7 @@ class BaseSupervised(SavableMixin):
         perceiver_depth: int = 1,
         n_heads: int = 4,
         dropout: float = 0.1,
-        spatial_tokens: str = "connectivity",
+        spatial_tokens: str = "both",
         positions: str = "learned",
         perceiver_residual: str = "region",
         final_norm: str = "layer",
@@ -174,14 +174,9 @@ class BaseSupervised(SavableMixin):
         """Return checked weights, or None for equal ones."""
         if sample_weight is None:
             return None
-        weights = _check_sample_weight(
+        return _check_sample_weight(
             sample_weight, np.zeros((n_scans, 1)), ensure_non_negative=True
         )
-        if weights.sum() == 0:
-            raise ValueError(
-                f"{type(self).__name__} needs a positive sample weight. Got only zeros."
-            )
-        return weights
 
     def _as_weights(self, weights: np.ndarray | None) -> Tensor | None:
         """Return weights of mean one as a tensor."""
@@ -221,7 +216,9 @@ class BaseSupervised(SavableMixin):
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         task = self._initial_task(cohort, seed)
-        self.participants_ = self._participants(cohort)
+        going_on = self.warm_start and hasattr(self, "net_")
+        seen = set(self.participants_) if going_on else set()
+        self.participants_ = sorted(seen | set(self._participants(cohort)))
         self.net_ = self._train(
             task,
             cohort,

@@ -364,6 +364,7 @@ class BrainSymphony(nn.Module):
                 )
             if len(self.modalities) == len(MODALITIES):
                 self.gate = Gate(dim)
+        self.float()  # a float64 default of torch would draw other weights
         self.to_empty(device="cpu")
         if generator is None:
             generator = torch.Generator().manual_seed(0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bsym_sklearn.model.layers import (
+    RESIDUAL_SCALE,
     Block,
     SeededModule,
     attention_maps,
@@ -25,7 +26,7 @@ DECODER_DIMS = (32, 8)  # hidden channels of the context decoder
 POSITION_SCALE = 0.02  # sd of learned positions at the start
 GRADIENT_SCALE = 0.1  # weight of gradient positions at the start
 MAX_CORRELATION = 0.999  # Fisher's z is infinite at 1
-SPATIAL_TOKENS = ("series", "connectivity")
+SPATIAL_TOKENS = ("series", "connectivity", "both")
 POSITIONS = ("learned", "gradient")
 
 
@@ -151,9 +152,10 @@ class SpatialStream(SeededModule):
         Sizes of the blocks.
     dropout : float, default=0.0
         Rate, in [0, 1).
-    tokens : {"series", "connectivity"}, default="series"
-        What a region brings: its series (published), or its Fisher-z
-        correlations with all regions in the same window.
+    tokens : {"series", "connectivity", "both"}, default="series"
+        What a region brings: its series (published), its Fisher-z correlations
+        with all regions in the same window, or both side by side, where the
+        weights of the series start small.
     positions : {"learned", "gradient"}, default="learned"
         A free vector per region, or a linear map of its gradients.
     n_gradients : int, default=10
@@ -190,7 +192,12 @@ class SpatialStream(SeededModule):
         check_choice(tokens, SPATIAL_TOKENS, "spatial_tokens")
         check_choice(positions, POSITIONS, "positions")
         self.tokens = tokens
-        self.n_features = window if tokens == "series" else n_regions
+        self.n_features = {
+            "series": window,
+            "connectivity": n_regions,
+            "both": window + n_regions,
+        }[tokens]
+        self.window = window
         self.embed = nn.Linear(self.n_features, dim)
         self.mask_token = nn.Parameter(torch.zeros(dim))
         if positions == "learned":
@@ -204,8 +211,10 @@ class SpatialStream(SeededModule):
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Zero the mask token."""
+        """Zero the mask token; beside connectivity, the series start small."""
         self.mask_token.zero_()
+        if self.tokens == "both":
+            self.embed.weight[:, : self.window].mul_(RESIDUAL_SCALE)
 
     def forward(self, inputs: FMRIInput) -> Tensor:
         """Return region embeddings (B, R, D)."""
@@ -219,10 +228,14 @@ class SpatialStream(SeededModule):
         return attention_maps(self.blocks, self._embed(inputs), None)
 
     def features(self, inputs: FMRIInput) -> Tensor:
-        """Return what each region's token is made of, (B, R, T) or (B, R, R)."""
+        """Return what each region's token is made of: (B, R, T), R or T + R."""
+        series = inputs.series.transpose(1, 2)
+        if self.tokens == "series":
+            return series
+        profiles = connectivity_profiles(inputs)
         if self.tokens == "connectivity":
-            return connectivity_profiles(inputs)
-        return inputs.series.transpose(1, 2)
+            return profiles
+        return torch.cat([series, profiles], dim=-1)
 
     def _embed(self, inputs: FMRIInput) -> Tensor:
         """Return the tokens (B, R, D) before the first block."""

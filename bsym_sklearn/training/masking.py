@@ -153,7 +153,9 @@ def mask_edges(
 def _choose(n_rows: int, n: int, ratio: float, generator: torch.Generator) -> Tensor:
     """Return a mask (n_rows, n) with the same number of True in each row."""
     count = _count(n, ratio)
-    noise = torch.rand(n_rows, n, generator=generator, device=generator.device)
+    noise = torch.rand(
+        n_rows, n, dtype=torch.float32, generator=generator, device=generator.device
+    )
     order = noise.argsort(dim=1)
     mask = torch.zeros_like(noise, dtype=torch.bool)
     return mask.scatter_(1, order[:, :count], True)

@@ -112,7 +112,7 @@ class MaskedTask(nn.Module):
                 self.decoders["time_points"] = nn.Linear(
                     backbone.dim, backbone.n_regions
                 )
-            self.decoders.to_empty(device="cpu")
+            self.decoders.float().to_empty(device="cpu")
             initialize_weights(self.decoders, generator)
 
     @property
@@ -234,14 +234,20 @@ class MaskedTask(nn.Module):
         encoder = self.backbone.fmri
         assert encoder is not None  # as fmri was given
         assert out.context is not None
-        profiles = encoder.spatial.features(inputs)  # (B, R, T) or (B, R, R)
+        profiles = encoder.spatial.features(inputs)  # (B, R, F)
         judged = {name: mask & exists for name, mask in hidden.items()}
-        if encoder.spatial.tokens == "series":
-            judged["regions"] = judged["regions"].transpose(1, 2)  # (B, R, T)
-        else:
-            # (B, R, R): a correlation with a region that has no values is no value
-            rows, columns = judged["regions"].any(1), exists.any(1)  # each (B, R)
-            judged["regions"] = rows.unsqueeze(2) & columns.unsqueeze(1)
+        # (B, R, R): a correlation with a region that has no values is no value
+        rows, columns = judged["regions"].any(1), exists.any(1)  # each (B, R)
+        parts = {
+            "series": judged["regions"].transpose(1, 2),  # (B, R, T)
+            "connectivity": rows.unsqueeze(2) & columns.unsqueeze(1),
+        }
+        tokens = encoder.spatial.tokens
+        judged["regions"] = (
+            torch.cat(list(parts.values()), dim=2)
+            if tokens == "both"
+            else parts[tokens]
+        )
         made: dict[str, tuple[Any, Tensor]] = {
             "regions": (self.decoders["regions"](out.spatial), profiles),
             "time_points": (self.decoders["time_points"](out.temporal), fmri),

@@ -226,7 +226,9 @@ class RandomWindows(Sampler):
     def __iter__(self) -> Iterator[Window]:
         rows = self.dataset.rows
         order = torch.randperm(len(rows), generator=self.generator).numpy()
-        place = torch.rand(len(rows), generator=self.generator).numpy()
+        place = torch.rand(
+            len(rows), dtype=torch.float32, generator=self.generator
+        ).numpy()
         n_starts = np.maximum(self.dataset.reader.lengths - self.dataset.window, 0) + 1
         for row, where in zip(rows[order], place, strict=True):
             # float32 times int64 is float64: exact, and so below n_starts

@@ -37,6 +37,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"edge_weights": "diffusion", "edge_symmetry": "symmetric"},
     {"structural_positions": "spectral", "signed_attention": "continuous"},
     {"structural_positions": "reference", "absent_edges": "masked"},
+    {"spatial_tokens": "both"},
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=[", ".join(map(str, x.values())) for x in OPTIONS]
@@ -160,7 +161,7 @@ def test_hidden_values_reach_no_output(options: dict[str, Any]) -> None:
 
 def test_hidden_values_reach_no_attention_map() -> None:
     fmri, mask = draw_fmri(), draw_mask()
-    for tokens in ("series", "connectivity"):
+    for tokens in ("series", "connectivity", "both"):
         model = build(spatial_tokens=tokens)
         for stream in ("spatial", "temporal", "perceiver"):
             first, second = (

@@ -120,7 +120,7 @@ def test_connectivity_has_finite_gradients_where_it_is_clipped_or_absent() -> No
 # Streams
 
 
-@pytest.mark.parametrize("tokens", ["series", "connectivity"])
+@pytest.mark.parametrize("tokens", ["series", "connectivity", "both"])
 def test_hidden_region_is_replaced_by_the_mask_token(tokens: str) -> None:
     stream = randomised(SpatialStream(R, T, **SIZES, tokens=tokens))
     mask = torch.zeros(1, T, R, dtype=torch.bool)
