@@ -54,9 +54,10 @@ class BaseBrainSymphony(BaseBrainEstimator):
         perceiver_depth: int = 1,
         n_heads: int = 4,
         dropout: float = 0.1,
-        spatial_tokens: str = "both",
+        spatial_tokens: str = "connectivity",
         positions: str = "learned",
         perceiver_residual: str = "region",
+        decoder: str = "temporal",
         final_norm: str = "layer",
         edge_weights: str = "first_hop",
         structural_positions: str = "learned",
@@ -99,6 +100,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         self.spatial_tokens = spatial_tokens
         self.positions = positions
         self.perceiver_residual = perceiver_residual
+        self.decoder = decoder
         self.final_norm = final_norm
         self.edge_weights = edge_weights
         self.structural_positions = structural_positions
@@ -176,6 +178,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
             absent_edges=self.absent_edges,
             edge_symmetry=self.edge_symmetry,
             perceiver_residual=self.perceiver_residual,
+            decoder=self.decoder,
             final_norm=self.final_norm,
             generator=generator,
         )

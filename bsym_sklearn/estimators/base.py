@@ -341,7 +341,8 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
             self._groups(cohort),
             repetition_times(cohort, self.t_r),
         )
-        return str(joblib.hash((type(self).__name__, description, params, scans, arrays)))
+        parts = (type(self).__name__, description, params, scans, arrays)
+        return str(joblib.hash(parts))
 
     def _participants(self, cohort: Cohort) -> list[str]:
         """Return hashes of the participants, so that overlap can be found later."""

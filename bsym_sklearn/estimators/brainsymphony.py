@@ -73,12 +73,14 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         Attention heads of every stream; the Perceiver has at most 2, as published.
     dropout : float, default=0.1
         Rate, in [0, 1).
-    spatial_tokens : {"both", "connectivity", "series"}, default="both"
+    spatial_tokens : {"connectivity", "both", "series"}, default="connectivity"
         What a region brings to the spatial stream: its correlations with all
         regions in the window, its series as published, or both.
     positions : {"learned", "gradient"}, default="learned"
         A free vector per region, or gradients of the mean connectivity in `fit`.
     perceiver_residual : {"region", "query", "reference"}, default="region"
+        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
+    decoder : {"temporal", "reference"}, default="temporal"
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
     final_norm : {"layer", "reference"}, default="layer"
         See :class:`~bsym_sklearn.model.BrainSymphony`.
@@ -469,9 +471,10 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
         perceiver_depth: int = 1,
         n_heads: int = 4,
         dropout: float = 0.1,
-        spatial_tokens: str = "both",
+        spatial_tokens: str = "connectivity",
         positions: str = "learned",
         perceiver_residual: str = "region",
+        decoder: str = "temporal",
         final_norm: str = "layer",
         edge_weights: str = "first_hop",
         structural_positions: str = "learned",
@@ -518,6 +521,7 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
             spatial_tokens=spatial_tokens,
             positions=positions,
             perceiver_residual=perceiver_residual,
+            decoder=decoder,
             final_norm=final_norm,
             edge_weights=edge_weights,
             structural_positions=structural_positions,

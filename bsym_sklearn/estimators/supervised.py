@@ -28,6 +28,9 @@ class BaseSupervised(SavableMixin):
 
     _kind: str  # of loss: "classification" or "regression"
     seed_: int
+    participants_: list[str]
+    participants_: list[str]
+    n_partial_fits_: int
 
     def __init__(
         self,
@@ -48,9 +51,10 @@ class BaseSupervised(SavableMixin):
         perceiver_depth: int = 1,
         n_heads: int = 4,
         dropout: float = 0.1,
-        spatial_tokens: str = "both",
+        spatial_tokens: str = "connectivity",
         positions: str = "learned",
         perceiver_residual: str = "region",
+        decoder: str = "temporal",
         final_norm: str = "layer",
         edge_weights: str = "first_hop",
         structural_positions: str = "learned",
@@ -94,6 +98,7 @@ class BaseSupervised(SavableMixin):
             spatial_tokens=spatial_tokens,
             positions=positions,
             perceiver_residual=perceiver_residual,
+            decoder=decoder,
             final_norm=final_norm,
             edge_weights=edge_weights,
             structural_positions=structural_positions,

@@ -116,7 +116,7 @@ class FMRIEncoder(nn.Module):
             temporal=temporal,
             context=context,
             latents=latents,
-            fmri_reconstruction=self.perceiver.decode(latents),
+            fmri_reconstruction=self.perceiver.decode(latents, temporal),
         )
 
 
@@ -196,7 +196,7 @@ class BrainSymphony(nn.Module):
         See :class:`~bsym_sklearn.model.structural.SignedGraphAttention`.
     edge_symmetry
         See :class:`~bsym_sklearn.model.structural.EdgePredictor`.
-    perceiver_residual
+    perceiver_residual, decoder
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
     final_norm : {"reference", "layer"}, default="reference"
         No norm after the pre-norm stacks (released, so that the gate partly
@@ -255,6 +255,7 @@ class BrainSymphony(nn.Module):
         absent_edges: str = "reference",
         edge_symmetry: str = "reference",
         perceiver_residual: str = "reference",
+        decoder: str = "reference",
         final_norm: str = "reference",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -295,6 +296,7 @@ class BrainSymphony(nn.Module):
             "absent_edges": absent_edges,
             "edge_symmetry": edge_symmetry,
             "perceiver_residual": perceiver_residual,
+            "decoder": decoder,
             "final_norm": final_norm,
         }
         self.fmri: FMRIEncoder | None = None
@@ -336,6 +338,7 @@ class BrainSymphony(nn.Module):
                     projection_dim=dim if projection_dim is None else projection_dim,
                     dropout=dropout,
                     residual=perceiver_residual,
+                    decoder=decoder,
                 )
                 self.fmri = FMRIEncoder(
                     spatial,

@@ -23,6 +23,7 @@ from bsym_sklearn.model.layers import (
 
 LATENT_SCALE = 0.02  # sd of the latents at the start
 RESIDUALS = ("reference", "query", "region")
+DECODERS = ("reference", "temporal")
 
 
 class RegionPerceiver(SeededModule):
@@ -51,6 +52,11 @@ class RegionPerceiver(SeededModule):
         nothing, as released, which almost erases the difference between
         regions at the start; ``"query"``: the query, as in usual blocks;
         ``"region"``: the query and the region's own spatial embedding.
+    decoder : {"reference", "temporal"}, default="reference"
+        Where a decoded series comes from. ``"reference"``: from the latent
+        alone, which then has to hold the whole time course; ``"temporal"``:
+        from the product of the latent and the temporal stream, so that a latent
+        says what a region is and the temporal stream what happened when.
 
     References
     ----------
@@ -69,7 +75,7 @@ class RegionPerceiver(SeededModule):
     ...     torch.zeros(2, 3, 8), torch.zeros(2, 20, 8), torch.zeros(2, 3, 20, 4),
     ...     torch.zeros(3, 8),
     ... )
-    >>> latents.shape, perceiver.decode(latents).shape
+    >>> latents.shape, perceiver.decode(latents, torch.zeros(2, 20, 8)).shape
     (torch.Size([2, 3, 8]), torch.Size([2, 20, 3]))
     """
 
@@ -86,12 +92,15 @@ class RegionPerceiver(SeededModule):
         projection_dim: int,
         dropout: float = 0.0,
         residual: str = "reference",
+        decoder: str = "reference",
     ) -> None:
         super().__init__()
         check_heads(dim, n_heads)
         check_choice(residual, RESIDUALS, "perceiver_residual")
+        check_choice(decoder, DECODERS, "decoder")
         self.n_heads = n_heads
         self.residual = residual
+        self.decoder = decoder
         self.latents = nn.Parameter(torch.zeros(n_regions, dim))
         self.from_region = nn.Linear(dim, projection_dim)
         self.from_time = nn.Linear(dim, projection_dim)
@@ -105,8 +114,9 @@ class RegionPerceiver(SeededModule):
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, mlp_dim, dropout) for _ in range(depth)
         )
+        code_dim = window if decoder == "reference" else dim
         self.head = nn.Sequential(
-            nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, window)
+            nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, code_dim)
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
@@ -149,9 +159,23 @@ class RegionPerceiver(SeededModule):
             x = block(x)
         return x
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Reconstruct the series (B, T, R) from `latents` (B, R, D)."""
-        return self.head(latents).transpose(1, 2)
+    def decode(self, latents: Tensor, temporal: Tensor) -> Tensor:
+        """Reconstruct the series (B, T, R).
+
+        Parameters
+        ----------
+        latents : Tensor of shape (B, R, D)
+        temporal : Tensor of shape (B, T, D)
+            Used with ``decoder="temporal"``.
+
+        Returns
+        -------
+        Tensor of shape (B, T, R)
+        """
+        codes = self.head(latents).transpose(1, 2)  # (B, T, R) or (B, D, R)
+        if self.decoder == "reference":
+            return codes
+        return temporal @ codes / temporal.shape[-1] ** 0.5
 
     def attention_map(
         self,

@@ -256,7 +256,11 @@ class MaskedTask(nn.Module):
         }
         if out.gate is not None:
             fused: Any = out.fused
-            made["fused_reconstruction"] = (encoder.perceiver.decode(fused), fmri)
+            temporal: Any = out.temporal
+            made["fused_reconstruction"] = (
+                encoder.perceiver.decode(fused, temporal),
+                fmri,
+            )
             both = judged["reconstruction"]
             judged["fused_reconstruction"] = (
                 both if has_sc is None else both & has_sc[:, None, None]

@@ -102,7 +102,7 @@ def test_reference_residual_almost_erases_regions_and_the_others_do_not() -> Non
 
 
 def test_latents_are_decoded_into_series() -> None:
-    assert build().decode(normal(B, R, DIM)).shape == (B, T, R)
+    assert build().decode(normal(B, R, DIM), normal(B, T, DIM)).shape == (B, T, R)
 
 
 def test_unknown_residual_is_an_error() -> None:

@@ -395,8 +395,8 @@ def test_the_loss_is_the_mean_squared_error_of_the_hidden_values(tokens: str) ->
     decoded = {
         "time_points": task.decoders["time_points"](out.temporal),
         "points": encoder.context.decode(out.context),
-        "reconstruction": encoder.perceiver.decode(out.latents),
-        "fused_reconstruction": encoder.perceiver.decode(out.fused),
+        "reconstruction": encoder.perceiver.decode(out.latents, out.temporal),
+        "fused_reconstruction": encoder.perceiver.decode(out.fused, out.temporal),
     }
     hidden = {name: made[name].hidden.numpy() for name in decoded}
     for name, values in decoded.items():
