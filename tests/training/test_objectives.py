@@ -38,9 +38,7 @@ MODALITIES = {
     ("sc",): SC_STAGES,
     ("fmri", "sc"): ALL_STAGES,
 }
-tokens_of_both_kinds = pytest.mark.parametrize(
-    "tokens", ["series", "connectivity", "both"]
-)
+every_token = pytest.mark.parametrize("tokens", ["series", "connectivity", "both"])
 every_modality = pytest.mark.parametrize(
     ("modalities", "names"), MODALITIES.items(), ids=["fmri", "sc", "both"]
 )
@@ -136,7 +134,7 @@ def losses(task: MaskedTask, batch: dict[str, Tensor]) -> dict[str, float]:
 
 
 @every_modality
-@tokens_of_both_kinds
+@every_token
 def test_each_modality_has_its_objectives_and_each_is_judged(
     modalities: tuple[str, ...], names: tuple[str, ...], tokens: str
 ) -> None:
@@ -179,10 +177,13 @@ def test_the_span_makes_runs_of_time_points_and_points() -> None:
 # No leak
 
 
-@tokens_of_both_kinds
-@pytest.mark.parametrize("span", [1, 3])
-def test_hidden_values_change_no_prediction(tokens: str, span: int) -> None:
-    task, batch = build_task(spatial_tokens=tokens, dropout=0.2, span=span), both()
+@every_token
+@pytest.mark.parametrize(("decoder", "span"), [("reference", 1), ("temporal", 3)])
+def test_hidden_values_change_no_prediction(
+    tokens: str, decoder: str, span: int
+) -> None:
+    task = build_task(spatial_tokens=tokens, decoder=decoder, dropout=0.2, span=span)
+    batch = both()
     masks = drawn_masks(task, batch)
     assert masks["fmri_mask"].any(2).any(1).all()
     garbage = torch.randn(B, T, R, generator=seeded(9)).double() * 100
@@ -197,7 +198,7 @@ def test_hidden_values_change_no_prediction(tokens: str, span: int) -> None:
         assert not torch.equal(target, other), name
 
 
-@tokens_of_both_kinds
+@every_token
 @pytest.mark.parametrize("name", FMRI_STAGES)
 def test_one_hidden_value_does_not_change_its_prediction(
     name: str, tokens: str
@@ -247,7 +248,7 @@ def test_hidden_edges_are_hidden_from_features_attention_and_positions(
         assert (hops[:, 0][hidden] == 0).all()
 
 
-@tokens_of_both_kinds
+@every_token
 def test_a_visible_value_changes_the_predictions_of_its_scan_only(tokens: str) -> None:
     task, batch = build_task(spatial_tokens=tokens), both()
     visible = ~drawn_masks(task, batch)["fmri_mask"][0]
@@ -284,7 +285,7 @@ def test_a_visible_edge_changes_the_predictions_of_its_scan_only() -> None:
         assert torch.equal(before[name].prediction, after[name].prediction)
 
 
-@tokens_of_both_kinds
+@every_token
 def test_a_point_is_predicted_from_its_neighbours(tokens: str) -> None:
     task, batch = build_task(modalities=("fmri",), spatial_tokens=tokens), both()
     batch.pop("sc")
@@ -301,7 +302,7 @@ def test_a_point_is_predicted_from_its_neighbours(tokens: str) -> None:
 # What is judged
 
 
-@tokens_of_both_kinds
+@every_token
 @pytest.mark.parametrize("garbage", [0.0, 1e6, torch.nan])
 def test_padding_is_never_judged(tokens: str, garbage: float) -> None:
     task, batch = build_task(spatial_tokens=tokens, mask_ratio=0.4), both()
@@ -314,14 +315,14 @@ def test_padding_is_never_judged(tokens: str, garbage: float) -> None:
     for name in ("time_points", "points", "reconstruction", "fused_reconstruction"):
         assert made[name].hidden.any()
         assert not made[name].hidden[padding].any()
-    if tokens == "series":
-        assert not made["regions"].hidden.transpose(1, 2)[padding].any()
+    if tokens != "connectivity":
+        assert not made["regions"].hidden[..., :T].transpose(1, 2)[padding].any()
     total = task.loss(made, {})
     total.backward()
     assert all(torch.isfinite(p.grad).all() for p in task.parameters())
 
 
-@tokens_of_both_kinds
+@every_token
 @pytest.mark.parametrize("garbage", [0.0, 1e6, torch.nan])
 def test_constant_regions_are_never_judged(tokens: str, garbage: float) -> None:
     task, batch = build_task(spatial_tokens=tokens, mask_ratio=0.4), both()
@@ -339,13 +340,13 @@ def test_constant_regions_are_never_judged(tokens: str, garbage: float) -> None:
         assert not made[name].hidden[mask].any()
     assert made["regions"].hidden.any()
     assert not made["regions"].hidden[constant].any()  # as a row
-    if tokens == "connectivity":
-        assert not made["regions"].hidden.transpose(1, 2)[constant].any()
+    if tokens != "series":  # as a column
+        assert not made["regions"].hidden[..., -R:].transpose(1, 2)[constant].any()
     task.loss(made, {}).backward()
     assert all(torch.isfinite(p.grad).all() for p in task.parameters())
 
 
-@tokens_of_both_kinds
+@every_token
 @pytest.mark.parametrize("garbage", [1.0, 1e6])
 def test_missing_modalities_are_not_judged(tokens: str, garbage: float) -> None:
     task, batch = build_task(spatial_tokens=tokens), both(4)
@@ -375,7 +376,7 @@ def test_missing_modalities_are_not_judged(tokens: str, garbage: float) -> None:
 # The loss
 
 
-@tokens_of_both_kinds
+@every_token
 def test_the_loss_is_the_mean_squared_error_of_the_hidden_values(tokens: str) -> None:
     task, batch = build_task(spatial_tokens=tokens), both()
     batch["padding"] = torch.arange(T) >= torch.tensor([T, 18, T]).unsqueeze(1)
@@ -452,7 +453,7 @@ def test_the_error_without_any_hidden_value_is_zero() -> None:
 
 
 @every_modality
-@tokens_of_both_kinds
+@every_token
 def test_every_parameter_gets_a_gradient(
     modalities: tuple[str, ...], names: tuple[str, ...], tokens: str
 ) -> None:
@@ -471,6 +472,7 @@ def test_every_parameter_gets_a_gradient(
     "options",
     [
         {"positions": "gradient", "n_gradients": 3},
+        {"decoder": "temporal"},
         {"final_norm": "layer", "perceiver_residual": "region"},
         {"structural_positions": "spectral", "edge_weights": "multi_hop"},
         {"edge_symmetry": "symmetric", "edge_weights": "diffusion"},

