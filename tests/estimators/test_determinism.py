@@ -189,6 +189,7 @@ def torch_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow  # oversubscribed where cores are few
 def test_number_of_torch_threads_changes_no_more_than_rounding(sequential):
     # gradients are summed in another order: not the same bits, unlike everything above
     with torch_threads(2):
