@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils import Tags, check_array, check_scalar, column_or_1d
 from sklearn.utils.validation import _check_sample_weight
@@ -28,7 +29,6 @@ class BaseSupervised(SavableMixin):
 
     _kind: str  # of loss: "classification" or "regression"
     seed_: int
-    participants_: list[str]
     participants_: list[str]
     n_partial_fits_: int
 
@@ -168,6 +168,12 @@ class BaseSupervised(SavableMixin):
             )
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
         y = column_or_1d(y, warn=True)
+        missing = pd.isna(y)
+        if missing.any():  # None or NA among labels; check_array finds NaN
+            raise BrainDataError(
+                f"{who} needs a target for every scan. Got none, first in scan "
+                f"{int(missing.argmax())}. Leave the scan out."
+            )
         if len(y) != n_scans:
             raise BrainDataError(
                 f"{who} needs one target per scan. Got inconsistent numbers: "
@@ -242,7 +248,10 @@ class BaseSupervised(SavableMixin):
     def _initial_task(self, cohort: Cohort, seed: int) -> SupervisedTask:
         """Return the task to train: the last one, or a new one, pretrained or not."""
         if self.warm_start and hasattr(self, "net_"):
-            return self.net_.module_
+            task = self.net_.module_
+            task.frozen = self.strategy == "probe"  # it may have changed
+            task.backbone.requires_grad_(not task.frozen)
+            return task
         backbone = self._prepare(cohort, seed)
         if self.pretrain_epochs:
             self._train(

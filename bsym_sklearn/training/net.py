@@ -44,7 +44,8 @@ class TrainingSettings:
         AdamW's decoupled weight decay, of weight matrices only.
     patience : int or None, default=None
         Epochs without a better validation loss before training stops; the best
-        weights are kept. None trains for `max_epochs` and keeps the best.
+        weights are kept. None trains for `max_epochs` and keeps the best, as
+        training in stages always does.
     constant_lr : bool, default=False
         No warm-up and no decay.
     device : str, default="cpu"
@@ -128,7 +129,9 @@ def train(
         If ``settings.checkpoint`` holds another training.
     """
     best = _BestWeights()
-    checkpoint = _Checkpoint(settings.checkpoint, best, settings.patience)
+    # every stage gets its epochs, whatever the loss of all stages does meanwhile
+    patience = None if task.staged else settings.patience
+    checkpoint = _Checkpoint(settings.checkpoint, best, patience)
     loop: list[Callback] = [
         _Stages(settings.max_epochs),
         GradientNormClipping(GRADIENT_CLIP_NORM),
@@ -136,11 +139,12 @@ def train(
         best,
         checkpoint,
         *callbacks,
-        _Patience(best, settings.patience),
+        _Patience(best, patience),
     ]
     if not settings.constant_lr:
         steps = max(math.ceil(len(train_set) / settings.batch_size), 1)
-        loop.insert(0, _CosineSchedule(steps, settings.max_epochs))
+        n_cycles = len(task.stages) if task.staged else 1  # type: ignore[arg-type]
+        loop.insert(0, _CosineSchedule(steps, settings.max_epochs, n_cycles))
     if settings.verbose:  # first, so that it is open whatever the others raise
         loop.insert(0, _ProgressBar(settings.max_epochs, description))
     net = make_net(task, settings, valid_set=valid_set, lr_scales=lr_scales)
@@ -277,26 +281,32 @@ class _Net(NeuralNet):
 
 
 class _CosineSchedule(Callback):
-    """Warm up linearly, then decay along half a cosine, step by step."""
+    """Warm up linearly, then decay along half a cosine, anew for each stage."""
 
-    def __init__(self, steps_per_epoch: int, max_epochs: int) -> None:
+    def __init__(self, steps_per_epoch: int, max_epochs: int, n_cycles: int) -> None:
         self.steps_per_epoch = steps_per_epoch
         self.max_epochs = max_epochs
+        self.n_cycles = n_cycles
 
     def on_batch_begin(self, net: NeuralNet, training: bool = False, **_: Any) -> None:
         """Set the learning rate of this step."""
         if not training:
             return
         epoch = len(net.history) - 1
+        cycle = epoch * self.n_cycles // self.max_epochs
+        first, end = (
+            math.ceil(c * self.max_epochs / self.n_cycles) for c in (cycle, cycle + 1)
+        )
         # the history has already opened this batch
-        step = epoch * self.steps_per_epoch + len(net.history[-1]["batches"]) - 1
-        factor = self.factor(step)
+        batch = len(net.history[-1]["batches"]) - 1
+        step = (epoch - first) * self.steps_per_epoch + batch
+        factor = self.factor(step, (end - first) * self.steps_per_epoch)
         for group, scale in zip(net.optimizer_.param_groups, net.scales_, strict=True):
             group["lr"] = net.lr * scale * factor
 
-    def factor(self, step: int) -> float:
-        """Return the share of the peak learning rate at `step`."""
-        total = self.steps_per_epoch * self.max_epochs
+    @staticmethod
+    def factor(step: int, total: int) -> float:
+        """Return the share of the peak learning rate at `step` of `total`."""
         warmup = max(int(WARMUP_SHARE * total), 1)
         if step < warmup:
             return (step + 1) / warmup

@@ -916,3 +916,28 @@ def test_a_checkpoint_holds_no_code_and_plain_numbers(tmp_path: Path) -> None:
     }
     assert saved.keys() == weights(net.module_).keys()
     assert all(torch.equal(saved[n], v) for n, v in weights(net.module_).items())
+
+
+def test_each_stage_has_a_rate_that_warms_up_and_decays() -> None:
+    task = make_task(staged=True)
+    rates: list[float] = []
+
+    def record(net: Net, **_: Any) -> None:
+        rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    settings = replace(SETTINGS, max_epochs=3 * len(task.stages))
+    callback = Spy("on_grad_computed", record)
+    train(task, *make_sets(), settings=settings, seed=0, callbacks=[callback])
+    per_stage = np.reshape(rates, (len(task.stages), -1))
+    np.testing.assert_allclose(per_stage, per_stage[:1].repeat(len(per_stage), 0))
+    assert per_stage[0].argmax() < per_stage.shape[1] // 2
+    assert per_stage[0, -1] < 0.3 * per_stage[0].max()
+
+
+def test_training_in_stages_does_not_lose_its_patience() -> None:
+    task = make_task(staged=True)
+    settings = replace(SETTINGS, max_epochs=2 * len(task.stages), patience=1, lr=1.0)
+    net = train(task, *make_sets(), settings=settings, seed=0)
+    valid = [epoch["valid_loss"] for epoch in net.history]
+    assert len(valid) == settings.max_epochs
+    assert any(later > min(valid[:i]) for i, later in enumerate(valid[1:], 1))
