@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,6 @@ SETTINGS = Settings(
     validation_fraction=0.0,
     patience=None,
 )
-# Connectivity tokens tell people apart but carry no time courses; for filling in
-# hidden ones a second model reads the series, as published.
-SERIES_SETTINGS = replace(SETTINGS, spatial_tokens="series", lr=3e-3)
 STRUCTURAL_EPOCHS = 40
 N_STRUCTURAL_FOLDS = 3
 ROWS_SHOWN = ("chance", "correlation", "random", "pretrained", "finetuned")
@@ -83,7 +79,7 @@ def main() -> None:
         shutil.rmtree(OUTPUT / part, ignore_errors=True)
     comparison = Comparison(task, ROWS_SHOWN, SETTINGS, OUTPUT, SEEDS)
     records = run(comparison, n_jobs=N_JOBS)
-    series_model, *edges = decoders(task, people)
+    edges = decode_edges_of_unseen(people)
 
     notes = [*conclusions(comparison, records), *CAVEATS.split("\n")]
     print(write_results(comparison, records, notes))
@@ -94,14 +90,12 @@ def main() -> None:
     weights = comparison.weights(Cell(PRETRAINING, fold=0, seed=SEEDS[0]))
     embedder = BrainSymphonyEmbedder.from_pretrained(weights)
     print("\nFilling in what was hidden, R2 (1 is perfect, 0 is the mean):\n")
-    filled = pd.concat(
-        [score_regions(series_model, embedder, task), score_edges(edges)]
-    )
+    filled = pd.concat([score_regions(embedder, task), score_edges(edges)])
     print(filled.round(3).to_string())
     filled.to_csv(OUTPUT / "reconstruction.csv")
     draw_table(tabulate(comparison, records))
     draw_model(embedder, task, people.attrs["regions"])
-    draw_reconstruction(series_model, task)
+    draw_reconstruction(embedder, task)
     seconds = time.perf_counter() - started
     print(f"\nTables and pictures are in {OUTPUT.name}/. {seconds:.0f} s in all.")
 
@@ -145,29 +139,20 @@ def decode(
     return scans, np.stack(embedder.reconstruct(X, mask=masks))
 
 
-def decoders(task: Task, people: pd.DataFrame) -> list[Any]:
-    """Train what fills in hidden series and edges, side by side.
+def decode_edges_of_unseen(people: pd.DataFrame) -> list[tuple[np.ndarray, ...]]:
+    """Hide edges of people left out, in every fold over people.
 
-    Returns the model of the series, trained on the first fold, and for every fold over
-    people the hidden edges: as they are, as decoded, and of the mean connectome.
+    Returns for every fold the hidden edges: as they are, as decoded, and of the mean
+    connectome of the others.
     """
     X = people[["participant_id", "source", "sc"]]
-    train, _ = task.folds[0]
     folds = StratifiedKFold(N_STRUCTURAL_FOLDS, shuffle=True, random_state=0)
-    jobs = [delayed(train_on_series)(task.X.iloc[train])]
-    jobs += [
+    jobs = [
         delayed(decode_edges)(X.iloc[known], X.iloc[unseen])
         for known, unseen in folds.split(X, X["source"])
     ]
     results = Parallel(N_JOBS, return_as="generator")(jobs)
-    return list(tqdm(results, desc="decoding", total=len(jobs), disable=None))
-
-
-def train_on_series(train: pd.DataFrame) -> BrainSymphonyEmbedder:
-    torch.set_num_threads(1)
-    epochs = SERIES_SETTINGS.pretrain_epochs
-    options = SERIES_SETTINGS.of_estimators(SEEDS[0])
-    return BrainSymphonyEmbedder(**options, max_epochs=epochs).fit(train)
+    return list(tqdm(results, desc="connectomes", total=len(jobs), disable=None))
 
 
 def decode_edges(
@@ -191,22 +176,18 @@ def decode_edges(
     return unseen[upper], decoded[upper], np.broadcast_to(mean, upper.shape)[upper]
 
 
-def score_regions(
-    series_model: BrainSymphonyEmbedder, embedder: BrainSymphonyEmbedder, task: Task
-) -> pd.DataFrame:
+def score_regions(embedder: BrainSymphonyEmbedder, task: Task) -> pd.DataFrame:
     """Return R2 of hidden regions in the windows of the other half."""
     train, test = task.folds[0]
     known = np.concatenate(RegionScaler().fit_transform(task.X.iloc[train])["fmri"])
-    scans, by_series = decode(series_model, task.X.iloc[test])
-    _, by_connectivity = decode(embedder, task.X.iloc[test])
+    scans, decoded = decode(embedder, task.X.iloc[test])
     hidden = hidden_regions(scans.shape[-1])
     ridge = RidgeCV(RIDGE_ALPHAS).fit(known[:, ~hidden], known[:, hidden])
     guesses = {
         "ridge regression on the other regions": ridge.predict(
             scans[..., ~hidden].reshape(-1, (~hidden).sum())
         ),
-        "BrainSymphony, series tokens": by_series[..., hidden],
-        "BrainSymphony, connectivity tokens": by_connectivity[..., hidden],
+        "BrainSymphony": decoded[..., hidden],
     }
     return as_scores("hidden regions", scans[..., hidden], guesses)
 
@@ -214,7 +195,7 @@ def score_regions(
 def score_edges(folds: list[tuple[np.ndarray, ...]]) -> pd.DataFrame:
     """Return R2 of hidden edges in the connectomes of people left out."""
     truth, decoded, mean = (np.concatenate(part) for part in zip(*folds, strict=True))
-    guesses = {"mean connectome of the others": mean, "BrainSymphony, SC": decoded}
+    guesses = {"mean connectome of the others": mean, "BrainSymphony": decoded}
     return as_scores("hidden edges", truth, guesses)
 
 
