@@ -313,9 +313,16 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _groups(self, cohort: Cohort) -> np.ndarray:
         """Return the participant of each scan, or its row number."""
-        if cohort.covariates is not None and self.group_column in cohort.covariates:
-            return cohort.covariates[self.group_column].astype(str).to_numpy()
-        return np.arange(len(cohort))
+        if cohort.covariates is None or self.group_column not in cohort.covariates:
+            return np.arange(len(cohort))
+        names = cohort.covariates[self.group_column]
+        if names.isna().any():
+            raise BrainDataError(
+                f"{type(self).__name__} needs {self.group_column!r} in every row, to "
+                "keep a participant's scans together. Got none, first in scan "
+                f"{int(names.isna().argmax())}. Fill it in, or drop the column."
+            )
+        return names.astype(str).to_numpy()
 
     def _fingerprint(
         self,
@@ -348,7 +355,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         """Return hashes of the participants, so that overlap can be found later."""
         if cohort.covariates is None or self.group_column not in cohort.covariates:
             return []
-        names = cohort.covariates[self.group_column].astype(str).unique()
+        names = set(self._groups(cohort))
         return sorted(hashlib.sha256(name.encode()).hexdigest() for name in names)
 
     # ------------------------------------------------------------ prediction
@@ -407,4 +414,7 @@ def _n_workers(n_jobs: int | None) -> int:
     """Return the reading processes beside the main one."""
     if n_jobs is None or n_jobs == 1:
         return 0
+    check_scalar(n_jobs, "n_jobs", Integral)
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0, must be None, positive or negative.")
     return joblib.cpu_count() if n_jobs < 0 else n_jobs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -100,9 +101,9 @@ class SavableMixin(BaseBrainSymphony):
                 "as `pretrained`."
             )
         try:
-            estimator = cls(**config["params"])
+            estimator = cls(**{k: _from_json(v) for k, v in config["params"].items()})
             estimator._rebuild(config, tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{cls.__name__} cannot load {Path(folder).name!r}: {error!r}. It was "
                 f"written by version {config.get('versions', {}).get('bsym_sklearn')}; "
@@ -140,11 +141,11 @@ class SavableMixin(BaseBrainSymphony):
         for name, value in self.preprocessing_.tensors().items():
             tensors[PREPROCESSING + name] = value
         fitted = {
-            name: _to_json(value)
+            name: value
             for name, value in vars(self).items()
             if name.endswith("_") and not name.startswith("_") and name not in REBUILT
         }
-        params = {k: _to_json(v) for k, v in self.get_params(deep=False).items()}
+        params = self.get_params(deep=False)
         if isinstance(self.random_state, np.random.RandomState):
             params["random_state"] = self.seed_
         for place in ("checkpoint_dir", "pretrained"):
@@ -167,11 +168,13 @@ class SavableMixin(BaseBrainSymphony):
                 "torch": torch.__version__,
             },
         }
-        return config, tensors
+        return _to_json(config), tensors
 
     def _rebuild(self, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
         """Set the fitted attributes from what `_describe` returned."""
         for name, value in config["fitted"].items():
+            if not name.endswith("_") or name.startswith("_"):
+                raise ValueError(f"{name!r} is no fitted attribute")
             setattr(self, name, _from_json(value))
         self.preprocessing_ = Preprocessing.restore(
             config["preprocessing"], take_prefix(tensors, PREPROCESSING)
@@ -179,6 +182,8 @@ class SavableMixin(BaseBrainSymphony):
         task = self._as_dtype(self._make_task(BrainSymphony(**config["backbone"])))
         load_weights(task, take_prefix(tensors, MODULE), source=type(self).__name__)
         settings = self._settings(self.max_epochs, None)
+        if settings.device.startswith("cuda") and not torch.cuda.is_available():
+            settings = replace(settings, device="cpu")  # predict where it can
         self.net_ = make_net(task, settings)
         set_history(self.net_, config["history"])
 
@@ -194,8 +199,12 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path | np.random.RandomState):
-        return str(value)  # replaced: a place, or the seed that was drawn
-    return list(value) if isinstance(value, tuple) else value
+        return str(value)
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: _to_json(x) for key, x in value.items()}
+        return {"items": [[_to_json(key), _to_json(x)] for key, x in value.items()]}
+    return [_to_json(x) for x in value] if isinstance(value, list | tuple) else value
 
 
 def _from_json(value: Any) -> Any:
@@ -203,4 +212,6 @@ def _from_json(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"array", "dtype"}:
         dtype = object if value["dtype"] == "|O" else np.dtype(value["dtype"])
         return np.array(value["array"], dtype=dtype)
+    if isinstance(value, dict) and set(value) == {"items"}:
+        return {_from_json(key): _from_json(x) for key, x in value["items"]}
     return tuple(value) if isinstance(value, list) else value

@@ -228,6 +228,15 @@ def test_bad_targets_raise(kind, case):
             fit(X, make_bad(y))
 
 
+def test_missing_labels_name_the_scan():
+    X, y = make_data()
+    labels = np.array(["ctl", "pat"], dtype=object)[y]
+    labels[3] = None
+    message = "needs a target for every scan. Got none, first in scan 3. Leave the scan"
+    with pytest.raises(BrainDataError, match=message):
+        BrainSymphonyClassifier(**TINY).fit(X, labels)
+
+
 def test_column_vector_targets_warn():
     X, y = make_data()
     with pytest.warns(Warning, match="A column-vector y was passed"):
@@ -340,6 +349,19 @@ def test_warm_start_keeps_sizes_and_classes(kind):
             warm.fit(X, y + 1)
 
 
+@pytest.mark.filterwarnings("ignore:BrainSymphonyClassifier probes")
+def test_warm_start_may_first_probe_and_then_fine_tune():
+    X, y = make_data()
+    model = BrainSymphonyClassifier(**TINY, warm_start=True, strategy="probe").fit(X, y)
+    before = weights_of(model.backbone_)
+    assert same_weights(weights_of(model.fit(X, y).backbone_), before)
+    model.set_params(strategy="finetune").fit(X, y)
+    assert not same_weights(weights_of(model.backbone_), before)
+    before = weights_of(model.backbone_)
+    model.set_params(strategy="probe").fit(X, y)
+    assert same_weights(weights_of(model.backbone_), before)
+
+
 def test_warm_start_remembers_all_participants():
     X, y = make_data()
     for kind in ESTIMATORS:
@@ -433,6 +455,17 @@ def test_validation_keeps_participants_together(kind, monkeypatch):
         assert not set(groups[train]) & set(groups[valid])
         assert sorted([*train, *valid]) == list(range(N))
         assert "valid_loss" in model.history_
+
+
+def test_rows_without_participant_raise():
+    X, _ = make_data()
+    names = [None if i == 4 else name for i, name in enumerate(X["participant_id"])]
+    message = (
+        "BrainSymphonyEmbedder needs 'participant_id' in every row, to keep a "
+        "participant's scans together. Got none, first in scan 4. Fill it in, or drop"
+    )
+    with pytest.raises(BrainDataError, match=message):
+        BrainSymphonyEmbedder(**TINY).fit(X.assign(participant_id=names))
 
 
 def test_the_best_epoch_by_validation_is_kept():
@@ -731,6 +764,8 @@ BAD_PARAMETERS: list[tuple[str, Any, type[Exception], str]] = [
     ("signed_attention", "both", ValueError, "both"),
     ("absent_edges", "random", ValueError, "random"),
     ("edge_symmetry", "none", ValueError, "none"),
+    ("n_jobs", 0, ValueError, "n_jobs == 0, must be None, positive or negative"),
+    ("n_jobs", "many", TypeError, "n_jobs must be an instance of int"),
     ("device", "quantum", (RuntimeError, ValueError), "quantum"),
 ]
 

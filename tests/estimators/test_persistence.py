@@ -227,6 +227,42 @@ def test_class_labels_keep_their_type(labels, tmp_path):
         assert twin.predict(X).dtype == model.predict(X).dtype
 
 
+NUMPY_PARAMETERS: dict[str, dict[str, Any]] = {
+    "sizes": {"dim": np.int64(8), "window": np.int32(12), "n_heads": np.uint8(2)},
+    "rates": {"lr": np.float32(1e-2), "dropout": np.float64(0.2)},
+    "weights by int": {"class_weight": {0: 1.0, 1: 2.0}},
+    "weights by numpy int": {
+        "class_weight": {np.int64(0): 1, np.int64(1): np.float32(2)}
+    },
+}
+
+
+@pytest.mark.parametrize("case", NUMPY_PARAMETERS)
+def test_parameters_may_be_numpy_numbers_and_dicts(case, tmp_path):
+    """As a search over np.arange or a dict of np.unique's classes gives them."""
+    X, y = make_data()
+    model = BrainSymphonyClassifier(**TINY | NUMPY_PARAMETERS[case]).fit(X, y)
+    model.save_pretrained(tmp_path / "saved")
+    again = BrainSymphonyClassifier.from_pretrained(tmp_path / "saved")
+    assert_same(again, model, X)
+    assert_same(pickled(model), model, X)
+    assert again.get_params() == model.get_params()
+    refitted = clone(again).fit(X, y)
+    np.testing.assert_allclose(refitted.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_model_of_another_device_predicts_on_this_one(bundle):
+    X, _ = make_data()
+    expected = BrainSymphonyEmbedder.from_pretrained(bundle).transform(X)
+    set_config("params", "device", value="cuda")(bundle)
+    again = BrainSymphonyEmbedder.from_pretrained(bundle)
+    np.testing.assert_array_equal(again.transform(X), expected)
+    assert again.device == "cuda"
+    with pytest.raises((RuntimeError, AssertionError), match=r"CUDA|cuda"):
+        again.fit(X)
+
+
 def test_saving_again_replaces_and_loading_then_saving_changes_nothing(bundle):
     before = {f.name: f.read_bytes() for f in bundle.iterdir()}
     model = BrainSymphonyEmbedder.from_pretrained(bundle)
@@ -460,6 +496,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         set_config("backbone", "dim", value=16),
         "needs other weights than those in .* Of another shape",
     ),
+    "no attribute": (
+        set_config("fitted", "transform", value="mine"),
+        "'transform' is no fitted attribute",
+    ),
+    "a property": (set_config("fitted", "backbone_", value="mine"), "backbone_"),
     "missing part": (drop_config("preprocessing"), "preprocessing"),
     "impossible parameter": (set_config("backbone", "n_heads", value=3), "n_heads"),
 }
