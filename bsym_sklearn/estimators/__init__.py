@@ -1,10 +1,8 @@
 """Estimators for scikit-learn."""
 
-from bsym_sklearn.estimators.brainsymphony import (
-    BrainSymphonyClassifier,
-    BrainSymphonyEmbedder,
-    BrainSymphonyRegressor,
-)
+from bsym_sklearn.estimators.classifier import BrainSymphonyClassifier
+from bsym_sklearn.estimators.embedder import BrainSymphonyEmbedder
+from bsym_sklearn.estimators.regressor import BrainSymphonyRegressor
 
 __all__ = [
     "BrainSymphonyClassifier",

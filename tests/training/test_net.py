@@ -25,8 +25,8 @@ from bsym_sklearn.model import BrainSymphony, TaskHead
 from bsym_sklearn.model.layers import Dropout
 from bsym_sklearn.training import checkpoints
 from bsym_sklearn.training import net as net_module
+from bsym_sklearn.training.callbacks import StopTraining
 from bsym_sklearn.training.net import (
-    StopTraining,
     TrainingSettings,
     make_net,
     resolve_device,
