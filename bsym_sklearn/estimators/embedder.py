@@ -125,7 +125,9 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         Precision; ``"bfloat16"`` is mixed, and what ``"auto"`` takes on CUDA.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, order, crops, masks and dropout. The same integer gives
-        the same bits in threads and processes; no global state is touched.
+        the same bits in threads and processes, if each computes with the same
+        number of torch threads (``torch.set_num_threads``; joblib's processes
+        have fewer than the main one); no global state is touched.
     n_jobs : int or None, default=None
         Processes that read scans from files; None reads in this one.
     checkpoint_dir : str, Path or None, default=None
