@@ -82,16 +82,16 @@ def judge(
 ) -> tuple[str, str]:
     """Return "beats", "loses to" or "is level with", and the numbers behind it.
 
-    A row beats or loses only if it does so in every fold: a description of these
-    folds, not a test.
+    A row loses if its mean is lower, and beats only if it is worse in no fold: the
+    doubt goes to the rival. This describes the folds; it is no test.
     """
     ours, theirs = (by_fold(records, name, metric) for name in (row, rival))
     gain = theirs - ours if metric in LOWER_IS_BETTER else ours - theirs
     verdict = "is level with"
-    if (gain > 0).all():
-        verdict = "beats"
-    elif (gain < 0).all():
+    if gain.mean() < 0:
         verdict = "loses to"
+    elif (gain >= 0).all() and (gain > 0).any():
+        verdict = "beats"
     numbers = (
         f"{metric.replace('_', ' ')} {ours.mean():.3f} against {theirs.mean():.3f}, "
         f"better in {(gain > 0).sum()} and worse in {(gain < 0).sum()} of {len(gain)} "

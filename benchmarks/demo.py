@@ -45,7 +45,7 @@ SETTINGS = Settings(
 )
 STRUCTURAL_EPOCHS = 40
 N_STRUCTURAL_FOLDS = 3
-ROWS_SHOWN = ("chance", "correlation", "random", "pretrained", "finetuned")
+ROWS_SHOWN = ("chance", "correlation", "tangent", "random", "pretrained", "finetuned")
 SEEDS = (0, 1)
 WINDOW = 50  # time points; in 200, correlations name everyone without an error
 HIDDEN_SHARE = 0.15  # of regions, and of edges
@@ -208,7 +208,7 @@ def as_scores(
 
 
 def draw_table(table: pd.DataFrame) -> None:
-    figure = new_figure(2.6)
+    figure = new_figure(2.8)
     reference = ROWS["correlation"].label
     plot_comparison(table, ax=figure.subplots(), reference=reference)
     save(figure, "comparison")

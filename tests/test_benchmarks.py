@@ -257,9 +257,15 @@ def test_scores_of_known_predictions(load) -> None:
 
 @pytest.mark.parametrize(
     ("ours", "verdict"),
-    [((0.9, 0.8), "beats"), ((0.6, 0.5), "loses to"), ((0.9, 0.5), "is level with")],
+    [
+        ((0.9, 0.7), "beats"),
+        ((0.9, 0.6), "is level with"),
+        ((0.7, 0.7), "is level with"),
+        ((0.7, 0.6), "loses to"),
+        ((0.75, 0.6), "loses to"),
+    ],
 )
-def test_a_verdict_needs_every_fold(load, ours, verdict) -> None:
+def test_the_doubt_goes_to_the_rival(load, ours, verdict) -> None:
     def record(row: str, fold: int, score: float) -> dict:
         return {"row": row, "fold": fold, "scores": {"accuracy": score}}
 
@@ -275,7 +281,7 @@ def test_demo_compares_the_promised_rows(load) -> None:
     pytest.importorskip("matplotlib", reason="the demo draws pictures")
     demo = load("demo")
     promised = {"chance", "correlation", "random", "pretrained", "finetuned"}
-    assert set(demo.ROWS_SHOWN) == promised
+    assert promised <= set(demo.ROWS_SHOWN)
     assert len(demo.SEEDS) > 1
 
 

@@ -565,15 +565,17 @@ def _seed_tools_without_random_state() -> Iterator[None]:
     np.random.set_state(state)  # noqa: NPY002
 
 
-# scikit-learn treats an object array as the list of its cells
-SOME = [
-    pytest.param(form, marks=pytest.mark.slow if form == "object array" else ())
-    for form in FORMATS
-]
+def cases() -> Iterator[Any]:
+    """Yield every tool on every form; what says little more than another is slow."""
+    for name in TOOLS:
+        for form in FORMATS:
+            alike = form == "object array"  # to scikit-learn, a list of its cells
+            costly = "in_processes" in name and form != "frame"
+            marks = pytest.mark.slow if alike or costly else ()
+            yield pytest.param(name, form, marks=marks, id=f"{name}-{form}")
 
 
-@pytest.mark.parametrize("form", SOME)
-@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize(("name", "form"), list(cases()))
 def test_tool_works_or_is_known_not_to(name: str, form: str) -> None:
     X, y = FORMATS[form](), target()
     if name == "column_transformer_by_name" and form != "frame":
