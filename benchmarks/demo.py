@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _cells import PRETRAINING, Cell, Comparison, run
-from _models import ROWS, Settings
+from _models import RIVALS, ROWS, Settings
 from _tables import conclusions, tabulate, write_results
 from _tasks import Task, identification_task
 from joblib import Parallel, delayed
@@ -209,7 +209,8 @@ def as_scores(
 
 def draw_table(table: pd.DataFrame) -> None:
     figure = new_figure(2.8)
-    reference = ROWS["correlation"].label
+    rivals = [ROWS[row].label for row in RIVALS if row in ROWS_SHOWN]
+    reference = table.loc[rivals, "accuracy"].idxmax()
     plot_comparison(table, ax=figure.subplots(), reference=reference)
     save(figure, "comparison")
 

@@ -191,7 +191,7 @@ class Cohort:
     def fingerprint(self) -> str:
         """Return a hash of the content, the same in every process.
 
-        Arrays count by their values, files by their name, size and time of change.
+        Arrays count by their values, files by their path, size and time of change.
 
         Returns
         -------

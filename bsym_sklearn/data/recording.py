@@ -131,8 +131,8 @@ class FileRecording(Recording):
         return _copy_as(values, dtype)
 
     def fingerprint(self) -> str:
-        """Return the file's name, size and time of change."""
-        return f"{self.path.name}:{self._size}:{self._mtime}"
+        """Return the file's path, size and time of change."""
+        return f"{self.path.absolute()}:{self._size}:{self._mtime}"
 
     def _load(self) -> np.ndarray:
         try:

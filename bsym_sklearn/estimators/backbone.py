@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from torch import Tensor
 from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.estimators.base import BaseBrainEstimator
 from bsym_sklearn.estimators.preprocessing import Preprocessing
-from bsym_sklearn.exceptions import CheckpointError
+from bsym_sklearn.exceptions import BrainSymphonyWarning, CheckpointError
 from bsym_sklearn.model.brainsymphony import STREAMS, BrainSymphony
 from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.training.checkpoints import load_bundle, load_weights
@@ -148,6 +149,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         """Fit the preprocessing and return a backbone on these scans, untrained."""
         if self.warm_start and hasattr(self, "net_"):
             return self.net_.module_.backbone
+        self._pretrained_on: list[str] = []
         wanted = self._select_modalities(cohort)
         generator = torch.Generator().manual_seed(seed)
         if self.pretrained is not None:
@@ -236,7 +238,9 @@ class BaseBrainSymphony(BaseBrainEstimator):
         used = tuple(m for m in wanted if m in backbone.modalities)
         self.modalities_ = used
         if not official:
+            self._pretrained_on = list(config["fitted"].get("participants_", []))
             self.preprocessing_ = replace(fitted, modalities=used)
+            self._warn_of_unknown_t_r(fitted.t_r, folder)
             return backbone
         gradients = "fmri" in used and backbone.config["positions"] == "gradient"
         self.preprocessing_ = self._fit_preprocessing(
@@ -248,6 +252,18 @@ class BaseBrainSymphony(BaseBrainEstimator):
         if gradients:
             backbone.set_coordinates(torch.from_numpy(self.preprocessing_.coordinates))
         return backbone
+
+    def _warn_of_unknown_t_r(self, pretrained: float | None, folder: Path) -> None:
+        """Warn if only one of the scans and the weights has a repetition time."""
+        if "fmri" in self.modalities_ and (pretrained is None) != (self.t_r is None):
+            warnings.warn(
+                f"{type(self).__name__} cannot resample the scans to those that "
+                f"{folder.name!r} was trained on. Got t_r={self.t_r!r} here and "
+                f"{pretrained} there, in seconds. Pass `t_r` in both fits, or make "
+                "sure that they are the same.",
+                BrainSymphonyWarning,
+                stacklevel=6,
+            )
 
     def _check_pretrained(
         self,

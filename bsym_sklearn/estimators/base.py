@@ -177,7 +177,18 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
                 del self.feature_names_in_
         else:
             self._check_modalities(X, cohort)
+            self._check_length(cohort)
         return cohort
+
+    def _check_length(self, cohort: Cohort) -> None:
+        """Refuse single time points where `fit` scaled every scan by itself."""
+        scaler = self.preprocessing_.fmri_scaler
+        if cohort.is_table and scaler is not None and scaler.per == "scan":
+            raise BrainDataError(
+                f"{type(self).__name__} was fitted on scans and needs scans. Got a 2-D "
+                f"X of {len(cohort)} rows, read as that many scans of one time point. "
+                "Pass [X] if it is one scan."
+            )
 
     def _check_modalities(self, X: Any, cohort: Cohort) -> None:
         """Compare the modalities at prediction with those of `fit`."""

@@ -153,7 +153,8 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
     preprocessing_ : Preprocessing
         Fitted window, repetition time and scalers.
     participants_ : list of str
-        SHA-256 hashes of the participants seen in `fit`.
+        SHA-256 hashes of the participants seen in `fit`, and in the fit that
+        `pretrained` comes from.
     seed_ : int
         Drawn from `random_state`.
 
@@ -216,8 +217,8 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         backbone = self._prepare(cohort, self.seed_)
         self._set_networks(cohort)
         task = self.net_.module_ if going_on else self._make_task(backbone)
-        seen = set(self.participants_) if going_on else set()
-        self.participants_ = sorted(seen | set(self._participants(cohort)))
+        seen = self.participants_ if going_on else self._pretrained_on
+        self.participants_ = sorted({*seen, *self._participants(cohort)})
         self.net_ = self._train(
             task,
             cohort,

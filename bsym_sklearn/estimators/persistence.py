@@ -38,6 +38,8 @@ REBUILT = ("net_", "preprocessing_")
 class SavableMixin(BaseBrainSymphony):
     """`save_pretrained`, `from_pretrained` and plain pickles."""
 
+    participants_: list[str]
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Save the fitted estimator as safetensors and JSON.
 
@@ -176,6 +178,7 @@ class SavableMixin(BaseBrainSymphony):
             if not name.endswith("_") or name.startswith("_"):
                 raise ValueError(f"{name!r} is no fitted attribute")
             setattr(self, name, _from_json(value))
+        self.participants_ = list(self.participants_)  # other lists are tuples
         self.preprocessing_ = Preprocessing.restore(
             config["preprocessing"], take_prefix(tensors, PREPROCESSING)
         )

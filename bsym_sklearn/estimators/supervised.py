@@ -228,8 +228,8 @@ class BaseSupervised(SavableMixin):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         task = self._initial_task(cohort, seed)
         going_on = self.warm_start and hasattr(self, "net_")
-        seen = set(self.participants_) if going_on else set()
-        self.participants_ = sorted(seen | set(self._participants(cohort)))
+        seen = self.participants_ if going_on else self._pretrained_on
+        self.participants_ = sorted({*seen, *self._participants(cohort)})
         self.net_ = self._train(
             task,
             cohort,
@@ -292,12 +292,12 @@ class BaseSupervised(SavableMixin):
         if first:
             self.seed_ = self._draw_seed()
             task = self._initial_task(cohort, self.seed_)
-            self.participants_ = []
+            self.participants_ = self._pretrained_on
             self.n_partial_fits_ = 0
         else:
             task = self.net_.module_
             self.n_partial_fits_ = getattr(self, "n_partial_fits_", 0) + 1
-        seen = set(self.participants_) | set(self._participants(cohort))
+        seen = {*self.participants_, *self._participants(cohort)}
         self.participants_ = sorted(seen)
         self.net_ = self._train_one_epoch(
             task,

@@ -280,3 +280,32 @@ def test_the_official_checkpoint_embeds_scans_of_its_size(shared):
     model = BrainSymphonyEmbedder(pretrained=folder, max_epochs=0).fit(X)
     assert model.transform_regions(X).shape == (3, module.n_regions, module.dim)
     assert np.isfinite(model.transform(X)).all()
+
+
+def test_participants_of_pretraining_are_remembered(tmp_path: Path) -> None:
+    X, y = make_data()
+    first = BrainSymphonyEmbedder(**TINY).fit(X.iloc[:4])
+    first.save_pretrained(tmp_path / "saved")
+    clf = BrainSymphonyClassifier(**TINY, pretrained=tmp_path / "saved")
+    clf.fit(X.iloc[4:], y[4:])
+    alone = BrainSymphonyClassifier(**TINY).fit(X.iloc[4:], y[4:])
+    assert set(clf.participants_) == {*first.participants_, *alone.participants_}
+    assert pickled(clf).participants_ == clf.participants_
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "t_r"), ("t_r", None)])
+def test_an_unknown_repetition_time_is_warned_of(
+    before: str | None, after: str | None, tmp_path: Path
+) -> None:
+    X, _ = make_data()
+    BrainSymphonyEmbedder(**TINY, t_r=before).fit(X).save_pretrained(tmp_path / "saved")
+    model = BrainSymphonyEmbedder(**TINY, t_r=after, pretrained=tmp_path / "saved")
+    with pytest.warns(BrainSymphonyWarning, match="cannot resample the scans"):
+        model.fit(X)
+
+
+def test_a_table_at_prediction_points_at_the_list() -> None:
+    X, _ = make_data()
+    model = BrainSymphonyEmbedder(**TINY).fit(X[["fmri"]])
+    with pytest.raises(ValueError, match=r"Pass \[X\] if it is one scan"):
+        model.transform(np.random.default_rng(0).normal(size=(20, R)))
