@@ -348,7 +348,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         """
         check_is_fitted(self)
         check_choice(stream, STREAMS, "stream")
-        modality = "sc" if stream == "structural" else "fmri"
+        modality = _modality_of(stream)
         if modality not in self.modalities_:
             raise ValueError(
                 f"The {stream!r} stream needs a model of {modality!r}. Got one fitted "
@@ -382,12 +382,16 @@ class BaseBrainSymphony(BaseBrainEstimator):
         return self.backbone_(**batch).fused
 
 
+def _modality_of(stream: str) -> str:
+    """Return the modality that a stream reads."""
+    return "sc" if stream == "structural" else "fmri"
+
+
 def _attention_of_batch(
     backbone: BrainSymphony, stream: str, batch: Batch, _: list[Window]
 ) -> Tensor | None:
     """Return maps (B, L, H, N, N), or None if no scan here has the modality."""
-    modality = "sc" if stream == "structural" else "fmri"
-    if modality not in batch:
+    if _modality_of(stream) not in batch:
         return None
     inputs = {k: v for k, v in batch.items() if not k.startswith("has_")}
     return backbone.attention_maps(stream, **inputs)
