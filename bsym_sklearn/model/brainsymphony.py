@@ -22,6 +22,7 @@ from bsym_sklearn.model.functional import (
 from bsym_sklearn.model.layers import check_choice, initialize_weights
 from bsym_sklearn.model.perceiver import RegionPerceiver
 from bsym_sklearn.model.structural import StructuralStream
+from bsym_sklearn.model.token_attention import LocalSignal
 
 MODALITIES = ("fmri", "sc")
 FINAL_NORMS = ("reference", "layer")
@@ -38,8 +39,6 @@ class BrainSymphonyOutput:
         Region embeddings of the spatial stream.
     temporal : Tensor of shape (B, T, D)
         Time point embeddings of the temporal stream.
-    context : Tensor of shape (B, R, T, S)
-        Signal features of the context stream.
     latents : Tensor of shape (B, R, D)
         Region embeddings distilled from fMRI.
     fmri_reconstruction : Tensor of shape (B, T, R)
@@ -54,7 +53,6 @@ class BrainSymphonyOutput:
 
     spatial: Tensor | None = None
     temporal: Tensor | None = None
-    context: Tensor | None = None
     latents: Tensor | None = None
     fmri_reconstruction: Tensor | None = None
     structural: Tensor | None = None
@@ -97,24 +95,23 @@ class FMRIEncoder(nn.Module):
             }
         )
 
-    def streams(self, inputs: FMRIInput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def streams(self, inputs: FMRIInput) -> tuple[Tensor, Tensor, LocalSignal, Tensor]:
         """Return what the Perceiver reads: three streams and the positions."""
         return (
             self.norms["spatial"](self.spatial(inputs)),
             self.norms["temporal"](self.temporal(inputs)),
-            self.context(inputs),
+            self.context.signal(inputs),
             self.spatial.positions.vectors(),
         )
 
     def forward(self, inputs: FMRIInput) -> BrainSymphonyOutput:
         """Encode `inputs`, and decode the series from the latents."""
-        spatial, temporal, context, positions = self.streams(inputs)
-        latents = self.perceiver(spatial, temporal, context, positions, inputs.padding)
+        spatial, temporal, signal, positions = self.streams(inputs)
+        latents = self.perceiver(spatial, temporal, signal, positions, inputs.padding)
         latents = self.norms["latents"](latents)
         return BrainSymphonyOutput(
             spatial=spatial,
             temporal=temporal,
-            context=context,
             latents=latents,
             fmri_reconstruction=self.perceiver.decode(latents, temporal),
         )
@@ -195,7 +192,7 @@ class BrainSymphony(nn.Module):
     signed_attention, absent_edges
         See :class:`~bsym_sklearn.model.structural.SignedGraphAttention`.
     edge_symmetry
-        See :class:`~bsym_sklearn.model.structural.EdgePredictor`.
+        See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
     perceiver_residual, decoder
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
     final_norm : {"reference", "layer"}, default="reference"
@@ -380,6 +377,8 @@ class BrainSymphony(nn.Module):
         fmri_mask: Tensor | None = None,
         *,
         sc_mask: Tensor | None = None,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
         padding: Tensor | None = None,
         has_fmri: Tensor | None = None,
         has_sc: Tensor | None = None,
@@ -396,6 +395,10 @@ class BrainSymphony(nn.Module):
             True where a value is hidden.
         sc_mask : bool Tensor of shape (B, R, R) or None
             True where an edge is hidden; symmetric.
+        sc_hops, sc_positions : Tensor of shape (B, K, R, R), (B, R, 30) or None
+            What :meth:`StructuralStream.prepare
+            <bsym_sklearn.model.structural.StructuralStream.prepare>` made of each
+            connectome, so that it is not made again. Not used with `sc_mask`.
         padding : bool Tensor of shape (B, T) or None
             True where a time point does not exist.
         has_fmri, has_sc : bool Tensor of shape (B,) or None
@@ -411,12 +414,13 @@ class BrainSymphony(nn.Module):
         if fmri is not None and self.fmri is not None:
             out = self.fmri(FMRIInput(fmri, fmri_mask, padding))
         if sc is not None and self.sc is not None:
-            structural = self.sc(sc, sc_mask)
+            structural = self.sc(
+                sc, sc_mask, sc_hops=sc_hops, sc_positions=sc_positions
+            )
         gate, fused = self._fuse(out.latents, structural, has_fmri, has_sc)
         return BrainSymphonyOutput(
             spatial=out.spatial,
             temporal=out.temporal,
-            context=out.context,
             latents=out.latents,
             fmri_reconstruction=out.fmri_reconstruction,
             structural=structural,
@@ -431,6 +435,8 @@ class BrainSymphony(nn.Module):
         sc: Tensor | None = None,
         *,
         fmri_mask: Tensor | None = None,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
         padding: Tensor | None = None,
     ) -> Tensor:
         """Return the attention of one stream, as `forward` applies it.
@@ -439,7 +445,7 @@ class BrainSymphony(nn.Module):
         ----------
         stream : {"spatial", "temporal", "perceiver", "structural"}
             Which part.
-        fmri, sc, fmri_mask, padding
+        fmri, sc, fmri_mask, sc_hops, sc_positions, padding
             See :meth:`forward`.
 
         Returns
@@ -453,7 +459,9 @@ class BrainSymphony(nn.Module):
         if stream == "structural":
             if self.sc is None or sc is None:
                 raise ValueError("The 'structural' stream needs `sc`. Got none.")
-            return self.sc.attention_maps(sc)
+            return self.sc.attention_maps(
+                sc, sc_hops=sc_hops, sc_positions=sc_positions
+            )
         if self.fmri is None or fmri is None:
             raise ValueError(f"The {stream!r} stream needs `fmri`. Got none.")
         inputs = FMRIInput(fmri, fmri_mask, padding)

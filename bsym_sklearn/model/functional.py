@@ -11,7 +11,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from bsym_sklearn.model.kernels.interface import TAPS
 from bsym_sklearn.model.layers import (
     RESIDUAL_SCALE,
     Block,
@@ -20,8 +22,8 @@ from bsym_sklearn.model.layers import (
     check_choice,
     sinusoidal_positions,
 )
+from bsym_sklearn.model.token_attention import LocalSignal, sample_windows
 
-KERNEL_SIZE = 5  # time points seen by the context convolution
 DECODER_DIMS = (32, 8)  # hidden channels of the context decoder
 POSITION_SCALE = 0.02  # sd of learned positions at the start
 GRADIENT_SCALE = 0.1  # weight of gradient positions at the start
@@ -409,7 +411,7 @@ class ContextStream(SeededModule):
 
     def __init__(self, dim: int = 64) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(1, dim, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.convolution = nn.Conv1d(1, dim, TAPS, padding=TAPS // 2)
         self.mask_token = nn.Parameter(torch.zeros(1))
         sizes = (dim, *DECODER_DIMS)
         layers: list[nn.Module] = []
@@ -423,13 +425,37 @@ class ContextStream(SeededModule):
 
     def forward(self, inputs: FMRIInput) -> Tensor:
         """Return signal features (B, R, T, S)."""
+        series, taps, bias = self.signal(inputs)
+        return F.linear(sample_windows(series), taps, bias)
+
+    def signal(self, inputs: FMRIInput) -> LocalSignal:
+        """Return what the features are made of, at the cost of nothing."""
         x = inputs.series
         if inputs.hidden is not None:
             x = torch.where(inputs.hidden, self.mask_token, x)
-        x = x.transpose(1, 2)  # (B, R, T)
-        features = self.convolution(x.flatten(0, 1).unsqueeze(1))  # (B R, S, T)
-        return features.transpose(1, 2).unflatten(0, x.shape[:2])
+        weight, bias = self.convolution.parameters()
+        return LocalSignal(x.transpose(1, 2), weight.squeeze(1), bias)
 
     def decode(self, features: Tensor) -> Tensor:
         """Reconstruct the series (B, T, R) from `features` (B, R, T, S)."""
         return self.decoder(features).squeeze(-1).transpose(1, 2)
+
+    def predict(self, inputs: FMRIInput, times: Tensor) -> Tensor:
+        """Reconstruct chosen points only.
+
+        Parameters
+        ----------
+        inputs : FMRIInput
+            Series of shape (B, T, R).
+        times : int64 Tensor of shape (B, R, N)
+            Time points of each region.
+
+        Returns
+        -------
+        Tensor of shape (B, R, N)
+        """
+        series, taps, bias = self.signal(inputs)
+        windows = sample_windows(series)  # (B, R, T, TAPS)
+        index = times.unsqueeze(-1).expand(-1, -1, -1, windows.shape[-1])
+        features = F.linear(windows.gather(2, index), taps, bias)  # (B, R, N, S)
+        return self.decoder(features).squeeze(-1)

@@ -1,7 +1,7 @@
 """Distil all region-by-time tokens of a scan into one latent per region.
 
 Shape letters: B scans, T time points, R regions, D channels, S signal channels,
-P channels of each part of a token, H heads.
+P channels of each part of a token, K taps of the signal's convolution, H heads.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from bsym_sklearn.model.layers import (
     Block,
     SeededModule,
-    attend,
     check_choice,
     check_heads,
     shrink,
-    softmax_map,
     split_heads,
 )
+from bsym_sklearn.model.token_attention import LocalSignal, TokenParts, attend_tokens
 
 LATENT_SCALE = 0.02  # sd of the latents at the start
 RESIDUALS = ("reference", "query", "region")
@@ -31,9 +30,10 @@ class RegionPerceiver(SeededModule):
 
     The token of region r at time t is
     :math:`\mathrm{LN}(W [W_r\, s_r;\; W_t\, h_t;\; W_c\, c_{rt}])` of the three
-    streams. As the projection of a concatenation is a sum of projections, each
-    part is projected before it is repeated: exact, and no tensor of three times
-    the width exists.
+    streams. The projection of a concatenation is a sum of projections, and the
+    context stream is linear in the samples around t, so a token is a sum of a part
+    per region, a part per time point and a few samples: no token is ever built, see
+    :mod:`bsym_sklearn.model.token_attention`.
 
     Parameters
     ----------
@@ -67,12 +67,14 @@ class RegionPerceiver(SeededModule):
     Examples
     --------
     >>> import torch
+    >>> from bsym_sklearn.model.token_attention import LocalSignal
     >>> perceiver = RegionPerceiver(
     ...     3, 20, dim=8, depth=1, n_heads=2, mlp_dim=16, context_dim=4,
     ...     projection_dim=8,
     ... )
     >>> latents = perceiver(
-    ...     torch.zeros(2, 3, 8), torch.zeros(2, 20, 8), torch.zeros(2, 3, 20, 4),
+    ...     torch.zeros(2, 3, 8), torch.zeros(2, 20, 8),
+    ...     LocalSignal(torch.zeros(2, 3, 20), torch.zeros(4, 5), torch.zeros(4)),
     ...     torch.zeros(3, 8),
     ... )
     >>> latents.shape, perceiver.decode(latents, torch.zeros(2, 20, 8)).shape
@@ -129,7 +131,7 @@ class RegionPerceiver(SeededModule):
         self,
         spatial: Tensor,
         temporal: Tensor,
-        context: Tensor,
+        signal: LocalSignal,
         positions: Tensor,
         padding: Tensor | None = None,
     ) -> Tensor:
@@ -139,7 +141,8 @@ class RegionPerceiver(SeededModule):
         ----------
         spatial : Tensor of shape (B, R, D)
         temporal : Tensor of shape (B, T, D)
-        context : Tensor of shape (B, R, T, S)
+        signal : LocalSignal
+            The context stream, before it is applied.
         positions : Tensor of shape (R, D) or (B, R, D)
             Added to the latents.
         padding : bool Tensor of shape (B, T) or None
@@ -150,8 +153,8 @@ class RegionPerceiver(SeededModule):
         Tensor of shape (B, R, D)
         """
         start = self._queries(spatial, positions)
-        query, key, value = self._project(start, spatial, temporal, context)
-        x = self.out(attend(query, key, value, _absent_tokens(padding, spatial)))
+        mixed, _ = self._attend(start, spatial, temporal, signal, padding)
+        x = self.out(mixed)
         if self.residual != "reference":
             x = x + start
         x = self.latent_norm(x)
@@ -181,39 +184,39 @@ class RegionPerceiver(SeededModule):
         self,
         spatial: Tensor,
         temporal: Tensor,
-        context: Tensor,
+        signal: LocalSignal,
         positions: Tensor,
         padding: Tensor | None = None,
     ) -> Tensor:
         """Return the map (B, H, R, R), its keys summed over time; rows sum to one."""
         start = self._queries(spatial, positions)
-        query, key, _ = self._project(start, spatial, temporal, context)
-        weights = softmax_map(query, key, _absent_tokens(padding, spatial))
-        return weights.unflatten(-1, (spatial.shape[1], -1)).sum(-1)
+        return self._attend(start, spatial, temporal, signal, padding)[1]
 
     def _queries(self, spatial: Tensor, positions: Tensor) -> Tensor:
         """Return the latents before the cross-attention, (B, R, D)."""
         start = (self.latents + positions).expand_as(spatial)
         return start + spatial if self.residual == "region" else start
 
-    def _project(
-        self, start: Tensor, spatial: Tensor, temporal: Tensor, context: Tensor
-    ) -> list[Tensor]:
-        """Return queries (B, H, R, E) and keys and values (B, H, R T, E)."""
+    def _attend(
+        self,
+        start: Tensor,
+        spatial: Tensor,
+        temporal: Tensor,
+        signal: LocalSignal,
+        padding: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return mixed values (B, R, D) and the map (B, H, R, R)."""
         w_region, w_time, w_signal = self.join.weight.chunk(3, dim=1)  # each (D, P)
-        region = F.linear(self.from_region(spatial), w_region)  # (B, R, D)
-        time = F.linear(self.from_time(temporal), w_time)  # (B, T, D)
-        signal = F.linear(
-            context,
-            w_signal @ self.from_signal.weight,
-            w_signal @ self.from_signal.bias + self.join.bias,
-        )  # (B, R, T, D)
-        tokens = self.token_norm(region.unsqueeze(2) + time.unsqueeze(1) + signal)
-        key, value = self.key_value(tokens.flatten(1, 2)).chunk(2, dim=-1)
-        parts = (self.query(start), key, value)
-        return [split_heads(part, self.n_heads) for part in parts]
-
-
-def _absent_tokens(padding: Tensor | None, spatial: Tensor) -> Tensor | None:
-    """Repeat `padding` (B, T) over the regions, (B, R T)."""
-    return None if padding is None else padding.repeat(1, spatial.shape[1])
+        constant = F.linear(signal.bias, self.from_signal.weight, self.from_signal.bias)
+        tokens = TokenParts(
+            region=F.linear(
+                self.from_region(spatial),
+                w_region,
+                F.linear(constant, w_signal, self.join.bias),
+            ),
+            time=F.linear(self.from_time(temporal), w_time),
+            taps=w_signal @ self.from_signal.weight @ signal.taps,  # (D, K)
+            series=signal.series,
+        )
+        query = split_heads(self.query(start), self.n_heads)
+        return attend_tokens(query, tokens, self.token_norm, self.key_value, padding)

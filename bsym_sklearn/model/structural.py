@@ -5,9 +5,21 @@ Shape letters: B scans, K hops, R regions, D channels, H heads, E = D / H.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsym_sklearn.model.connectome import (
+    EDGE_WEIGHTS,
+    N_SPECTRAL,
+    hop_weights,
+    prepare_connectome,
+    spectral_coordinates,
+)
+from bsym_sklearn.model.edges import EdgePredictor
 from bsym_sklearn.model.layers import (
     Dropout,
     FeedForward,
@@ -18,15 +30,14 @@ from bsym_sklearn.model.layers import (
     shrink,
     split_heads,
 )
+from bsym_sklearn.model.signed_attention import (
+    ABSENT_EDGES,
+    SIGNED_ATTENTION,
+    signed_attention,
+    signed_map,
+)
 
-EDGE_DIMS = (512, 128)  # hidden channels of the edge predictor
 POSITION_SCALE = 0.02  # sd of learned positions at the start
-N_SPECTRAL = 30  # eigenvectors used as positions
-DIFFUSION_TERMS = 9
-EDGE_WEIGHTS = ("first_hop", "multi_hop", "diffusion")
-SIGNED_ATTENTION = ("reference", "continuous")
-ABSENT_EDGES = ("reference", "masked")
-EDGE_SYMMETRY = ("reference", "symmetric")
 STRUCTURAL_POSITIONS = ("learned", "spectral", "reference")
 
 
@@ -42,7 +53,8 @@ class SignedGraphAttention(nn.Module):
     as released, so a negative score subtracts a region's value instead of muting
     it. It jumps at zero. ``signed="continuous"`` replaces the numerator by
     :math:`\mathrm{sign}(s_{ij}) (e^{|s_{ij}|} - 1)`, which does not. The maps of
-    the K hops are averaged.
+    the K hops are averaged. No map is kept, see
+    :func:`~bsym_sklearn.model.signed_attention.signed_attention`.
 
     Parameters
     ----------
@@ -50,8 +62,6 @@ class SignedGraphAttention(nn.Module):
         Channels D, a multiple of `n_heads`.
     n_heads : int, default=4
         Heads H.
-    dropout : float, default=0.0
-        Rate applied to the map, in [0, 1).
     signed : {"reference", "continuous"}, default="reference"
         Numerator of the map.
     absent_edges : {"reference", "masked"}, default="reference"
@@ -75,7 +85,6 @@ class SignedGraphAttention(nn.Module):
         self,
         dim: int,
         n_heads: int = 4,
-        dropout: float = 0.0,
         *,
         signed: str = "reference",
         absent_edges: str = "reference",
@@ -85,57 +94,48 @@ class SignedGraphAttention(nn.Module):
         check_choice(signed, SIGNED_ATTENTION, "signed_attention")
         check_choice(absent_edges, ABSENT_EDGES, "absent_edges")
         self.n_heads = n_heads
-        self.scale = (dim // n_heads) ** -0.5
         self.signed = signed
         self.absent_edges = absent_edges
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
-        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Mix region embeddings `x` (B, R, D) along `edges` (B, K, R, R)."""
-        value = split_heads(self.value(x), self.n_heads)
-        mixed = self.dropout(self.attention_map(x, edges)) @ value  # (B, H, R, E)
+        mixed = signed_attention(
+            split_heads(self.query(x), self.n_heads),
+            split_heads(self.key(x), self.n_heads),
+            split_heads(self.value(x), self.n_heads),
+            edges,
+            signed=self.signed,
+            absent_edges=self.absent_edges,
+        )
         return self.out(mixed.transpose(1, 2).flatten(2))  # (B, R, D)
 
     def attention_map(self, x: Tensor, edges: Tensor) -> Tensor:
         """Return the signed map (B, H, R, R) that `forward` applies."""
-        query = split_heads(self.query(x), self.n_heads)
-        key = split_heads(self.key(x), self.n_heads)
-        similarity = query @ key.transpose(-2, -1) * self.scale  # (B, H, R, R)
-        maps = [
-            self._signed_softmax(similarity * hop, hop == 0)
-            for hop in edges.unsqueeze(2).unbind(1)  # each (B, 1, R, R)
-        ]
-        return torch.stack(maps).mean(0)
-
-    def _signed_softmax(self, score: Tensor, absent: Tensor) -> Tensor:
-        """Return the map of one hop from its scores (B, H, R, R)."""
-        magnitude = score.abs()
-        if self.absent_edges == "masked":
-            # Not -inf: a region without edges must give zeros, not NaN.
-            lowest = torch.finfo(score.dtype).min
-            magnitude = magnitude.masked_fill(absent, lowest)
-        share = magnitude.softmax(-1)
-        if self.signed == "continuous":
-            # softmax * (1 - e^-|s|) = (e^|s| - 1) / sum, finite for every score
-            return share * -torch.expm1(-score.abs()) * score.sign()
-        return share * score.sign()
+        return signed_map(
+            split_heads(self.query(x), self.n_heads),
+            split_heads(self.key(x), self.n_heads),
+            edges,
+            signed=self.signed,
+            absent_edges=self.absent_edges,
+        )
 
 
 class SignedGraphBlock(SeededModule):
     """Signed attention, then a feed-forward net; residual and post-norm on each.
 
-    Both residual branches start small.
+    Both residual branches start small. Dropout acts on both branches, not on the
+    map as released: a map that is never built cannot lose entries.
 
     Parameters
     ----------
     dim, n_heads, mlp_dim : int
         Sizes.
     dropout : float, default=0.0
-        Rate, in [0, 1).
+        Rate on both residual branches, in [0, 1).
     signed, absent_edges : str
         See :class:`SignedGraphAttention`.
 
@@ -159,7 +159,7 @@ class SignedGraphBlock(SeededModule):
     ) -> None:
         super().__init__()
         self.attention = SignedGraphAttention(
-            dim, n_heads, dropout, signed=signed, absent_edges=absent_edges
+            dim, n_heads, signed=signed, absent_edges=absent_edges
         )
         self.attention_norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, mlp_dim, nn.ReLU)
@@ -172,156 +172,12 @@ class SignedGraphBlock(SeededModule):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Update region embeddings `x` (B, R, D) given `edges` (B, K, R, R)."""
-        x = self.attention_norm(x + self.attention(x, edges))
+        x = self.attention_norm(x + self.dropout(self.attention(x, edges)))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
     def attention_map(self, x: Tensor, edges: Tensor) -> Tensor:
         """Return the signed map (B, H, R, R) that `forward` applies."""
         return self.attention.attention_map(x, edges)
-
-
-class EdgePredictor(nn.Module):
-    """Predict the weight of an edge from the embeddings of its two regions.
-
-    Parameters
-    ----------
-    dim : int
-        Channels D.
-    symmetry : {"reference", "symmetric"}, default="reference"
-        One order of the two regions (released, so that the edge from i to j
-        differs from the edge from j to i), or the mean over both orders.
-
-    Examples
-    --------
-    >>> import torch
-    >>> predictor = EdgePredictor(8, symmetry="symmetric")
-    >>> weights = predictor(torch.randn(1, 3, 8))
-    >>> torch.allclose(weights, weights.transpose(1, 2))
-    True
-    """
-
-    def __init__(self, dim: int, symmetry: str = "reference") -> None:
-        super().__init__()
-        check_choice(symmetry, EDGE_SYMMETRY, "edge_symmetry")
-        self.symmetry = symmetry
-        first, second = EDGE_DIMS
-        self.pair = nn.Linear(2 * dim, first)
-        self.rest = nn.Sequential(
-            nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the weights (B, R, R) of all edges between `x` (B, R, D)."""
-        return self.between(x.unsqueeze(2), x.unsqueeze(1))
-
-    def between(self, left: Tensor, right: Tensor) -> Tensor:
-        """Return the weights (...) of edges between `left` and `right` (..., D)."""
-        weight = self._ordered(left, right)
-        if self.symmetry == "symmetric":
-            weight = (weight + self._ordered(right, left)) / 2
-        return weight
-
-    def _ordered(self, left: Tensor, right: Tensor) -> Tensor:
-        """Apply the net to the concatenation, its first layer split in two."""
-        from_left, from_right = self.pair.weight.chunk(2, dim=1)
-        hidden = left @ from_left.T + right @ from_right.T + self.pair.bias
-        return self.rest(hidden).squeeze(-1)
-
-
-def hop_weights(
-    sc: Tensor, kind: str = "first_hop", max_hops: int = 2, theta: float = 0.1
-) -> Tensor:
-    r"""Return the matrices along which the graph attention mixes regions.
-
-    Parameters
-    ----------
-    sc : Tensor of shape (B, R, R)
-        Structural connectome.
-    kind : {"first_hop", "multi_hop", "diffusion"}, default="first_hop"
-        The connectome itself; its powers up to `max_hops`, each from the second
-        on divided by its Frobenius norm; or the truncated heat-like series
-        :math:`\sum_{k=0}^{9} (\theta D^{-1/2} A D^{-1/2})^k` with D the absolute
-        degrees.
-    max_hops : int, default=2
-        Powers K, used with ``"multi_hop"``.
-    theta : float, default=0.1
-        Diffusion rate, in (0, 1).
-
-    Returns
-    -------
-    Tensor of shape (B, K, R, R)
-
-    References
-    ----------
-    .. [1] Released code of arXiv:2506.18314, models/layers/signed_graph.py.
-
-    Examples
-    --------
-    >>> import torch
-    >>> hop_weights(torch.eye(2)[None], "multi_hop", max_hops=3).shape
-    torch.Size([1, 3, 2, 2])
-    """
-    check_choice(kind, EDGE_WEIGHTS, "edge_weights")
-    if kind == "first_hop":
-        return sc.unsqueeze(1)
-    if kind == "multi_hop":
-        hops = [sc]
-        for _ in range(1, max_hops):
-            power = hops[-1] @ sc
-            norm = power.flatten(1).norm(dim=1)[:, None, None]
-            hops.append(power / (norm + 1e-8))
-        return torch.stack(hops, dim=1)
-    degree = sc.abs().sum(-1)
-    scale = (degree + 1e-10).rsqrt()
-    step = theta * scale.unsqueeze(2) * sc * scale.unsqueeze(1)
-    power = torch.eye(sc.shape[-1], dtype=sc.dtype, device=sc.device)
-    # The released code sums in single precision whatever the input is.
-    total = power.float()
-    for _ in range(DIFFUSION_TERMS):
-        power = power @ step
-        total = (total + power).float()
-    return total.to(sc).unsqueeze(1)
-
-
-def spectral_coordinates(sc: Tensor, order: str = "spectral") -> Tensor:
-    r"""Return eigenvectors of the Laplacian of the connectome's row similarity.
-
-    With :math:`A_{ij} = 1 - \arccos(\cos(w_i, w_j)) / \pi` for rows :math:`w` and
-    its symmetric normalised Laplacian. Each vector's largest entry is positive.
-
-    Parameters
-    ----------
-    sc : Tensor of shape (B, R, R)
-        Structural connectome.
-    order : {"spectral", "reference"}, default="spectral"
-        Smallest eigenvalues but the trivial one (smooth), or the largest as
-        released (rough).
-
-    Returns
-    -------
-    Tensor of shape (B, R, 30)
-        Zero padded for small R.
-
-    Examples
-    --------
-    >>> import torch
-    >>> spectral_coordinates(torch.eye(4)[None]).shape
-    torch.Size([1, 4, 30])
-    """
-    rows = sc / (sc.norm(dim=-1, keepdim=True) + 1e-8)
-    cosine = (rows @ rows.transpose(1, 2)).clamp(-1, 1)
-    affinity = 1 - cosine.arccos() / torch.pi
-    scale = (affinity.sum(-1) + 1e-10).rsqrt()
-    normalized = scale.unsqueeze(2) * affinity * scale.unsqueeze(1)
-    identity = torch.eye(sc.shape[-1], dtype=sc.dtype, device=sc.device)
-    _, vectors = torch.linalg.eigh(identity - normalized)  # ascending
-    if order == "reference":
-        vectors = vectors.flip(-1)[..., :N_SPECTRAL]
-    else:
-        vectors = vectors[..., 1 : 1 + N_SPECTRAL]
-    peak = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    vectors = vectors * torch.where(peak < 0, -1.0, 1.0).to(vectors)
-    return nn.functional.pad(vectors, (0, N_SPECTRAL - vectors.shape[-1]))
 
 
 class StructuralStream(SeededModule):
@@ -408,7 +264,14 @@ class StructuralStream(SeededModule):
         if self.table is not None:
             self.table.normal_(0, POSITION_SCALE, generator=generator)
 
-    def forward(self, sc: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        sc: Tensor,
+        mask: Tensor | None = None,
+        *,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
+    ) -> Tensor:
         """Return region embeddings (B, R, D).
 
         Parameters
@@ -418,29 +281,76 @@ class StructuralStream(SeededModule):
         mask : bool Tensor of shape (B, R, R) or None
             True where an edge is hidden: from the features, the attention and
             the positions. Symmetric.
+        sc_hops : Tensor of shape (B, K, R, R) or None
+            What :func:`hop_weights` made of `sc`. Made here if it is None, or if
+            edges are hidden, as it knows them.
+        sc_positions : Tensor of shape (B, R, 30) or None
+            What :func:`spectral_coordinates` made of `sc`. As `sc_hops`.
 
         Returns
         -------
         Tensor of shape (B, R, D)
         """
-        x, hops = self._embed(sc, mask)
+        x, edges = self._embed(sc, mask, sc_hops, sc_positions)
         for block in self.blocks:
-            x = block(x, hops)
+            x = block(x, edges)
         return x
 
-    def attention_maps(self, sc: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the signed maps (B, L, H, R, R) of every block."""
-        return attention_maps(self.blocks, *self._embed(sc, mask))
+    def attention_maps(
+        self,
+        sc: Tensor,
+        mask: Tensor | None = None,
+        *,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
+    ) -> Tensor:
+        """Return the signed maps (B, L, H, R, R) of every block; see `forward`."""
+        return attention_maps(
+            self.blocks, *self._embed(sc, mask, sc_hops, sc_positions)
+        )
 
-    def _embed(self, sc: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    @property
+    def prepare(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        """Function that computes what depends on one connectome only.
+
+        To be called once for all the uses of a scan. It holds no weights, so that
+        reading processes can have it. See
+        :func:`~bsym_sklearn.model.connectome.prepare_connectome`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> sizes = {"dim": 8, "depth": 1, "n_heads": 2, "mlp_dim": 16}
+        >>> stream = StructuralStream(3, edge_weights="multi_hop", **sizes)
+        >>> {name: x.shape for name, x in stream.prepare(np.eye(3)).items()}
+        {'sc_hops': (2, 3, 3)}
+        """
+        return partial(
+            prepare_connectome,
+            edge_weights=self.edge_weights,
+            max_hops=self.max_hops,
+            positions=self.positions,
+        )
+
+    def _embed(
+        self,
+        sc: Tensor,
+        mask: Tensor | None = None,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return tokens (B, R, D) and hop matrices (B, K, R, R) without what hides."""
         features = sc
         if mask is not None:
             features = torch.where(mask, self.mask_token, sc)
             sc = sc.masked_fill(mask, 0)
+            sc_hops = sc_positions = None  # they would tell what is hidden
+        # powers and eigenvectors of rounded numbers would be of little use
+        with torch.autocast(sc.device.type, enabled=False):
+            if sc_hops is None:
+                sc_hops = hop_weights(sc, self.edge_weights, self.max_hops)
+            if sc_positions is None and self.table is None:
+                sc_positions = spectral_coordinates(sc, self.positions)
         x = self.embed(features)
-        if self.table is not None:
-            x = x + self.table
-        else:
-            x = x + self.project(spectral_coordinates(sc, self.positions))
-        return x, hop_weights(sc, self.edge_weights, self.max_hops)
+        places = self.project(sc_positions) if self.table is None else self.table
+        return x + places, sc_hops

@@ -112,6 +112,86 @@ def mask_points(
     return rows.unflatten(0, (n_scans, n_regions)).transpose(1, 2)
 
 
+def most_hidden(n_timepoints: int, ratio: float, span: int = 1) -> int:
+    """Return how many points of a row :func:`mask_points` hides at most.
+
+    Parameters
+    ----------
+    n_timepoints, ratio, span
+        See :func:`mask_points`.
+
+    Examples
+    --------
+    >>> most_hidden(20, 0.25)
+    5
+    """
+    span = min(span, _count(n_timepoints, ratio))
+    if span <= 1:
+        return _count(n_timepoints, ratio)
+    return min(_count(-(-n_timepoints // span), ratio) * span, n_timepoints)
+
+
+def choose_edges(
+    n_scans: int, n_regions: int, ratio: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Choose a share of the undirected edges of each connectome.
+
+    Their number is known without looking at them, so that a device need not be
+    waited for.
+
+    Parameters
+    ----------
+    n_scans, n_regions : int
+        Scans B and regions R.
+    ratio : float
+        Share of the R (R - 1) / 2 edges to choose, in [0, 1).
+    generator : torch.Generator
+        Source of randomness; the edges are chosen on its device.
+
+    Returns
+    -------
+    row, column : int64 Tensor of shape (B, E)
+        Regions of each edge, ``row < column``, sorted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> choose_edges(1, 5, 0.2, torch.Generator().manual_seed(0))
+    (tensor([[0, 0]]), tensor([[3, 4]]))
+    """
+    pairs = torch.triu_indices(n_regions, n_regions, 1, device=generator.device)
+    chosen = _order(n_scans, pairs.shape[1], ratio, generator).sort(dim=1).values
+    row, column = pairs[:, chosen].unbind(0)
+    return row, column
+
+
+def hide_edges(row: Tensor, column: Tensor, n_regions: int) -> Tensor:
+    """Return the mask that hides chosen edges, in both directions.
+
+    Parameters
+    ----------
+    row, column : int64 Tensor of shape (B, E)
+        Regions of each edge, see :func:`choose_edges`.
+    n_regions : int
+        Regions R.
+
+    Returns
+    -------
+    bool Tensor of shape (B, R, R)
+
+    Examples
+    --------
+    >>> import torch
+    >>> hide_edges(torch.tensor([[0]]), torch.tensor([[1]]), 2).int()
+    tensor([[[0, 1],
+             [1, 0]]], dtype=torch.int32)
+    """
+    mask = torch.zeros(len(row), n_regions**2, dtype=torch.bool, device=row.device)
+    mask.scatter_(1, row * n_regions + column, True)
+    mask.scatter_(1, column * n_regions + row, True)
+    return mask.unflatten(1, (n_regions, n_regions))
+
+
 def mask_edges(
     n_scans: int, n_regions: int, ratio: float, generator: torch.Generator
 ) -> Tensor:
@@ -138,27 +218,21 @@ def mask_edges(
     >>> torch.equal(mask, mask.transpose(1, 2)), int(mask.sum())
     (True, 4)
     """
-    row, column = torch.triu_indices(
-        n_regions, n_regions, 1, device=generator.device
-    ).unbind(0)
-    chosen = _choose(n_scans, len(row), ratio, generator)
-    mask = torch.zeros(
-        n_scans, n_regions, n_regions, dtype=torch.bool, device=generator.device
-    )
-    mask[:, row, column] = chosen
-    mask[:, column, row] = chosen
-    return mask
+    return hide_edges(*choose_edges(n_scans, n_regions, ratio, generator), n_regions)
 
 
 def _choose(n_rows: int, n: int, ratio: float, generator: torch.Generator) -> Tensor:
     """Return a mask (n_rows, n) with the same number of True in each row."""
-    count = _count(n, ratio)
+    mask = torch.zeros(n_rows, n, dtype=torch.bool, device=generator.device)
+    return mask.scatter_(1, _order(n_rows, n, ratio, generator), True)
+
+
+def _order(n_rows: int, n: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """Return which of `n` are hidden in each row, (n_rows, count), in random order."""
     noise = torch.rand(
         n_rows, n, dtype=torch.float32, generator=generator, device=generator.device
     )
-    order = noise.argsort(dim=1)
-    mask = torch.zeros_like(noise, dtype=torch.bool)
-    return mask.scatter_(1, order[:, :count], True)
+    return noise.argsort(dim=1)[:, : _count(n, ratio)]
 
 
 def _spans(

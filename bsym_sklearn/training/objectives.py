@@ -17,10 +17,12 @@ from bsym_sklearn.model.functional import FMRIInput
 from bsym_sklearn.model.heads import TaskHead
 from bsym_sklearn.model.layers import initialize_weights
 from bsym_sklearn.training.masking import (
-    mask_edges,
+    choose_edges,
+    hide_edges,
     mask_points,
     mask_regions,
     mask_time_points,
+    most_hidden,
 )
 
 FMRI_STAGES = ("regions", "time_points", "points", "reconstruction")
@@ -133,6 +135,8 @@ class MaskedTask(nn.Module):
         sc: Tensor | None = None,
         fmri_mask: Tensor | None = None,
         *,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
         padding: Tensor | None = None,
         has_fmri: Tensor | None = None,
         has_sc: Tensor | None = None,
@@ -144,6 +148,8 @@ class MaskedTask(nn.Module):
         fmri, sc, fmri_mask, padding, has_fmri, has_sc
             See :meth:`BrainSymphony.forward`; `fmri_mask` is what the data
             themselves hide (constant regions), never judged.
+        sc_hops, sc_positions
+            Not used, as they know the hidden edges: made anew from the others.
 
         Returns
         -------
@@ -151,11 +157,12 @@ class MaskedTask(nn.Module):
             One entry per objective.
         """
         generator = self._generator(fmri if sc is None else sc)
-        hidden, edges = {}, None
+        hidden, edges, sc_mask = {}, None, None
         if fmri is not None:
             hidden = self._hide_series(fmri, generator)
         if sc is not None:
-            edges = mask_edges(len(sc), sc.shape[1], EDGE_RATIO, generator)
+            edges = choose_edges(len(sc), sc.shape[1], EDGE_RATIO, generator)
+            sc_mask = hide_edges(*edges, sc.shape[1])
         mask = hidden.get("reconstruction")
         if mask is not None and fmri_mask is not None:
             mask = mask | fmri_mask
@@ -163,16 +170,17 @@ class MaskedTask(nn.Module):
             fmri=fmri,
             sc=sc,
             fmri_mask=mask,
-            sc_mask=edges,
+            sc_mask=sc_mask,
             padding=padding,
             has_fmri=has_fmri,
             has_sc=has_sc,
         )
         predictions: dict[str, HiddenPrediction] = {}
         if fmri is not None:
+            seen = FMRIInput(fmri, mask, padding)
             inputs = FMRIInput(fmri, fmri_mask, padding)
             exists = _existing(fmri, fmri_mask, padding, has_fmri)
-            predictions |= self._series(out, inputs, fmri, hidden, exists, has_sc)
+            predictions |= self._series(out, seen, inputs, fmri, hidden, exists, has_sc)
         if sc is not None and edges is not None:
             predictions |= self._edges(out, sc, edges, has_fmri, has_sc)
         return predictions
@@ -224,16 +232,16 @@ class MaskedTask(nn.Module):
     def _series(
         self,
         out: BrainSymphonyOutput,
+        seen: FMRIInput,
         inputs: FMRIInput,
         fmri: Tensor,
         hidden: dict[str, Tensor],
         exists: Tensor,
         has_sc: Tensor | None,
     ) -> dict[str, HiddenPrediction]:
-        """Predict hidden series; `exists` (B, T, R) is False at padding."""
+        """Predict hidden series from `seen`; `exists` (B, T, R) is False at padding."""
         encoder = self.backbone.fmri
         assert encoder is not None  # as fmri was given
-        assert out.context is not None
         profiles = encoder.spatial.features(inputs)  # (B, R, F)
         judged = {name: mask & exists for name, mask in hidden.items()}
         # (B, R, R): a correlation with a region that has no values is no value
@@ -248,10 +256,17 @@ class MaskedTask(nn.Module):
             if tokens == "both"
             else parts[tokens]
         )
+        points = judged["points"].transpose(1, 2)  # (B, R, T)
+        count = most_hidden(fmri.shape[1], self.mask_ratio, self.span)
+        # Hidden points first; their number is known without waiting for a device.
+        times = points.float().topk(count, dim=2).indices  # (B, R, count)
+        at_points = fmri.new_zeros(points.shape).scatter(
+            2, times, encoder.context.predict(seen, times).to(fmri)
+        )
         made: dict[str, tuple[Any, Tensor]] = {
             "regions": (self.decoders["regions"](out.spatial), profiles),
             "time_points": (self.decoders["time_points"](out.temporal), fmri),
-            "points": (encoder.context.decode(out.context), fmri),
+            "points": (at_points.transpose(1, 2), fmri),
             "reconstruction": (out.fmri_reconstruction, fmri),
         }
         if out.gate is not None:
@@ -274,27 +289,28 @@ class MaskedTask(nn.Module):
         self,
         out: BrainSymphonyOutput,
         sc: Tensor,
-        hidden: Tensor,
+        edges: tuple[Tensor, Tensor],
         has_fmri: Tensor | None,
         has_sc: Tensor | None,
     ) -> dict[str, HiddenPrediction]:
-        """Predict hidden edges, each once."""
-        scan, row, column = hidden.triu().nonzero(as_tuple=True)
-        target = sc[scan, row, column]
+        """Predict hidden edges, each once, one scan after the other."""
+        row, column = edges
+        target = sc.flatten(1).gather(1, row * sc.shape[1] + column)
         stream = self.backbone.sc
         assert stream is not None  # as sc was given
         judged = torch.ones_like(target, dtype=torch.bool)
         if has_sc is not None:
-            judged = has_sc[scan]
+            judged = judged & has_sc.unsqueeze(1)
         sources: dict[str, tuple[Any, Tensor]] = {"edges": (out.structural, judged)}
         if out.gate is not None:
-            both = judged if has_fmri is None else judged & has_fmri[scan]
-            sources["fused_edges"] = (out.fused, both)
+            if has_fmri is not None:
+                judged = judged & has_fmri.unsqueeze(1)
+            sources["fused_edges"] = (out.fused, judged)
         return {
             name: HiddenPrediction(
-                stream.edges.between(x[scan, row], x[scan, column]),
-                target,
-                where,
+                stream.edges.pairs(x, row, column).flatten(),
+                target.flatten(),
+                where.flatten(),
             )
             for name, (x, where) in sources.items()
         }
@@ -346,6 +362,8 @@ class SupervisedTask(nn.Module):
         sc: Tensor | None = None,
         fmri_mask: Tensor | None = None,
         *,
+        sc_hops: Tensor | None = None,
+        sc_positions: Tensor | None = None,
         padding: Tensor | None = None,
         has_fmri: Tensor | None = None,
         has_sc: Tensor | None = None,
@@ -354,7 +372,7 @@ class SupervisedTask(nn.Module):
 
         Parameters
         ----------
-        fmri, sc, fmri_mask, padding, has_fmri, has_sc
+        fmri, sc, fmri_mask, sc_hops, sc_positions, padding, has_fmri, has_sc
             See :meth:`BrainSymphony.forward`.
 
         Returns
@@ -366,6 +384,8 @@ class SupervisedTask(nn.Module):
                 fmri=fmri,
                 sc=sc,
                 fmri_mask=fmri_mask,
+                sc_hops=sc_hops,
+                sc_positions=sc_positions,
                 padding=padding,
                 has_fmri=has_fmri,
                 has_sc=has_sc,

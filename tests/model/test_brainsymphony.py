@@ -315,10 +315,13 @@ def test_every_parameter_learns_from_the_objectives_together() -> None:
     for options in OPTIONS:
         model = build(**options)
         out = model(draw_fmri(), draw_sc(), draw_mask(), sc_mask=draw_sc_mask())
+        context = model.fmri.context
         losses = [
             out.fused.square().mean(),
             out.fmri_reconstruction.square().mean(),
-            model.fmri.context.decode(out.context).square().mean(),
+            context.decode(context(FMRIInput(draw_fmri(), draw_mask())))
+            .square()
+            .mean(),
             model.sc.edges(out.structural).square().mean(),
         ]
         sum(losses).backward()

@@ -114,8 +114,10 @@ def fmri_outputs(
         "spatial_attention_last": maps[:, -1],
         "spatial_gradient": gradient(fmri=fmri).spatial,
         "temporal": out.temporal,
-        "context": out.context,
-        "context_reconstruction": context.decode(out.context).transpose(1, 2),
+        "context": context(FMRIInput(fmri)),
+        "context_reconstruction": context.decode(context(FMRIInput(fmri))).transpose(
+            1, 2
+        ),
         "context_masked_reconstruction": context.decode(
             context(FMRIInput(fmri, hidden))
         ).transpose(1, 2),

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bsym_sklearn.model.kernels.interface import TAPS
 from bsym_sklearn.model.layers import initialize_weights
 from bsym_sklearn.model.perceiver import RESIDUALS, RegionPerceiver
+from bsym_sklearn.model.token_attention import LocalSignal
 
 B, R, T, DIM, S, P = 2, 3, 7, 6, 4, 5
 
@@ -29,11 +31,17 @@ def build(**options: object) -> RegionPerceiver:
     return perceiver
 
 
-def streams(n_timepoints: int = T) -> tuple[Tensor, ...]:
+def streams(
+    n_timepoints: int = T,
+) -> tuple[Tensor, Tensor, LocalSignal, Tensor]:
     return (
         normal(B, R, DIM),
         normal(B, T, DIM, seed=2)[:, :n_timepoints],
-        normal(B, R, T, S, seed=3)[:, :, :n_timepoints],
+        LocalSignal(
+            normal(B, R, T, seed=3)[:, :, :n_timepoints],
+            normal(S, TAPS, seed=5),
+            normal(S, seed=6),
+        ),
         normal(R, DIM, seed=4),
     )
 
@@ -44,7 +52,14 @@ def test_perceiver_is_attention_over_projected_concatenated_tokens(
 ) -> None:
     """The same written naively, with torch's own attention."""
     perceiver = build(residual=residual, depth=0)
-    spatial, temporal, context, positions = streams()
+    spatial, temporal, signal, positions = streams()
+    context = nn.functional.conv1d(
+        signal.series.flatten(0, 1).unsqueeze(1),
+        signal.taps.unsqueeze(1),
+        signal.bias,
+        padding=TAPS // 2,
+    )  # (B R, S, T)
+    context = context.transpose(1, 2).unflatten(0, (B, R))
     parts = (
         perceiver.from_region(spatial)[:, :, None].expand(-1, -1, T, -1),
         perceiver.from_time(temporal)[:, None].expand(-1, R, -1, -1),
@@ -74,11 +89,15 @@ def test_perceiver_is_attention_over_projected_concatenated_tokens(
 def test_padding_equals_shorter_streams() -> None:
     perceiver = build()
     padding = (torch.arange(T) >= 4).expand(B, T)
+    # beyond its end a series is zero, which the convolution sees
+    spatial, temporal, signal, positions = streams()
+    signal = signal._replace(series=signal.series.masked_fill(padding.unsqueeze(1), 0))
+    padded = (spatial, temporal, signal, positions, padding)
     torch.testing.assert_close(
-        perceiver(*streams(), padding), perceiver(*streams(4)), rtol=0, atol=1e-12
+        perceiver(*padded), perceiver(*streams(4)), rtol=0, atol=1e-12
     )
     torch.testing.assert_close(
-        perceiver.attention_map(*streams(), padding),
+        perceiver.attention_map(*padded),
         perceiver.attention_map(*streams(4)),
     )
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import pickle
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,16 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bsym_sklearn.model.layers import initialize_weights, split_heads
+from bsym_sklearn.model.connectome import EDGE_WEIGHTS, hop_weights
+from bsym_sklearn.model.layers import initialize_weights, set_generator, split_heads
 from bsym_sklearn.model.structural import (
-    EDGE_WEIGHTS,
-    N_SPECTRAL,
-    EdgePredictor,
+    STRUCTURAL_POSITIONS,
     SignedGraphAttention,
     SignedGraphBlock,
     StructuralStream,
-    hop_weights,
-    spectral_coordinates,
 )
 
 B, R, DIM = 2, 5, 6
@@ -38,13 +39,6 @@ def attention(**options: str) -> SignedGraphAttention:
     module = SignedGraphAttention(DIM, 3, **options).double().eval()
     initialize_weights(module, torch.Generator().manual_seed(1))
     return module
-
-
-def official_map(score: Tensor) -> Tensor:
-    """Return the released formula, as written there."""
-    magnitude = torch.exp(torch.abs(score))
-    total = torch.sum(magnitude, dim=-1, keepdim=True) + 1e-10
-    return torch.sign(score) * magnitude / total
 
 
 # Attention
@@ -70,48 +64,6 @@ def test_attention_map_is_the_one_that_forward_applies(
         module(x, edges), module.out(mixed.transpose(1, 2).flatten(2))
     )
     assert (weights.abs().sum(-1) <= 1 + 1e-12).all()
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(scale=st.floats(0, 20))
-def test_stable_form_equals_the_official_formula(scale: float) -> None:
-    score = scale * normal(B, 3, R, R)
-    ours = attention()._signed_softmax(score, score == 0)
-    torch.testing.assert_close(ours, official_map(score), rtol=0, atol=1e-9)
-
-
-def test_stable_form_is_finite_where_the_official_formula_overflows() -> None:
-    score = 1e4 * normal(B, 3, R, R).float()
-    assert not official_map(score).isfinite().all()
-    for signed in ("reference", "continuous"):
-        ours = attention(signed=signed)._signed_softmax(score, score == 0)
-        assert ours.isfinite().all()
-
-
-def test_only_continuous_attention_is_continuous_at_zero() -> None:
-    score = torch.zeros(1, 1, 1, 3, dtype=torch.float64)
-    score[..., 1] = 0.5
-    step = torch.zeros_like(score)
-    step[..., 0] = 1e-9
-
-    def jump(signed: str) -> float:
-        module = attention(signed=signed)
-        above, below = (
-            module._signed_softmax(score + sign * step, score == 0) for sign in (1, -1)
-        )
-        return (above - below).abs().max().item()
-
-    assert jump("continuous") < 1e-8
-    assert jump("reference") > 0.1
-
-
-def test_continuous_attention_is_that_formula() -> None:
-    score = normal(1, 1, R, R)
-    expected = (
-        score.sign() * (score.abs().exp() - 1) / score.abs().exp().sum(-1, keepdim=True)
-    )
-    ours = attention(signed="continuous")._signed_softmax(score, score == 0)
-    torch.testing.assert_close(ours, expected)
 
 
 def test_absent_edges_take_no_share_when_masked() -> None:
@@ -151,95 +103,130 @@ def test_regions_in_another_order_give_the_same_in_that_order(
     torch.testing.assert_close(shuffled, first[:, order], rtol=0, atol=1e-9)
 
 
-# Edges
+# The stream
+
+SIZES: dict[str, Any] = {"dim": DIM, "depth": 2, "n_heads": 3, "mlp_dim": 8}
+every_option = pytest.mark.parametrize(
+    "options",
+    [
+        {"edge_weights": kind, "max_hops": 3, "positions": positions}
+        for kind in EDGE_WEIGHTS
+        for positions in STRUCTURAL_POSITIONS
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 
 
-def test_hops_are_normalised_powers() -> None:
-    sc = connectome()
-    hops = hop_weights(sc, "multi_hop", max_hops=3)
-    first = sc[0].numpy()
-    second = first @ first
-    second /= np.linalg.norm(second)
-    third = second @ first
-    third /= np.linalg.norm(third)
-    for k, expected in enumerate([first, second, third]):
-        np.testing.assert_allclose(hops[0, k].numpy(), expected, atol=1e-7)
+def stream(n_regions: int = R, **options: Any) -> StructuralStream:
+    """Return a stream whose every parameter has a value of its own, in float64."""
+    module = StructuralStream(n_regions, **SIZES, **options)
+    initialize_weights(module, torch.Generator().manual_seed(1))
+    for seed, parameter in enumerate(module.parameters()):
+        parameter.data += 0.3 * normal(*parameter.shape, seed=seed).float()
+    return module.double()
 
 
-def test_diffusion_is_a_truncated_series() -> None:
-    sc = connectome()
-    scale = np.diag(1 / np.sqrt(np.abs(sc[0].numpy()).sum(1)))
-    step = 0.1 * scale @ sc[0].numpy() @ scale
-    expected = sum(np.linalg.matrix_power(step, k) for k in range(10))
-    ours = hop_weights(sc, "diffusion")[0, 0].numpy()
-    np.testing.assert_allclose(ours, expected, atol=1e-6)  # summed in float32
+def prepared(module: StructuralStream, sc: Tensor) -> dict[str, Tensor]:
+    """Return what was computed scan by scan, as one batch."""
+    made = [module.prepare(scan.numpy()) for scan in sc]
+    return {
+        name: torch.from_numpy(np.stack([one[name] for one in made]))
+        for name in made[0]
+    }
+
+
+@every_option
+def test_what_is_prepared_once_per_scan_changes_nothing(
+    options: dict[str, Any],
+) -> None:
+    module, sc = stream(12, **options), connectome(3, 12)
+    ready = prepared(module, sc)
+    names = {"sc_hops", "sc_positions"}
+    if options["edge_weights"] == "first_hop":
+        names.remove("sc_hops")
+    if options["positions"] == "learned":
+        names.remove("sc_positions")
+    assert ready.keys() == names
+    assert_close = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
+    assert_close(module(sc, **ready), module(sc))
+    assert_close(module.attention_maps(sc, **ready), module.attention_maps(sc))
+
+
+@every_option
+def test_what_is_prepared_tells_nothing_of_hidden_edges(
+    options: dict[str, Any],
+) -> None:
+    module, sc = stream(12, **options), connectome(3, 12)
+    mask = connectome(3, 12, seed=5) > 0.5
+    assert mask.any()
+    expected, maps = module(sc, mask), module.attention_maps(sc, mask)
+    for scale in (1, 50):  # what was prepared knows every edge, or those of another
+        ready = prepared(module, scale * sc)
+        assert torch.equal(module(sc, mask, **ready), expected)
+        assert torch.equal(module.attention_maps(sc, mask, **ready), maps)
+
+
+@every_option
+def test_a_connectome_that_is_hidden_altogether_is_not_seen(
+    options: dict[str, Any],
+) -> None:
+    module, mask = stream(**options), torch.ones(B, R, R, dtype=torch.bool)
+    sc = connectome().requires_grad_()
+    out = module(sc, mask)
+    assert out.isfinite().all()
+    assert torch.equal(out, module(1e4 * sc, mask))
+    gradients = torch.autograd.grad(out.sum(), list(module.blocks.parameters()))
+    assert all(g.isfinite().all() for g in gradients)
+
+
+def test_what_prepares_needs_no_weights_in_reading_processes() -> None:
+    prepare = stream(positions="spectral", edge_weights="multi_hop").prepare
+    copied = pickle.loads(pickle.dumps(prepare))  # noqa: S301, as processes do
+    sc = connectome()[0].numpy()
+    assert len(pickle.dumps(prepare)) < 500
+    for name, expected in prepare(sc).items():
+        np.testing.assert_array_equal(copied(sc)[name], expected)
+
+
+def test_dropout_acts_on_both_branches() -> None:
+    block = SignedGraphBlock(DIM, 3, 8, dropout=0.5).double()
+    set_generator(block, torch.Generator().manual_seed(0))
+    x, edges = normal(B, R, DIM), connectome().unsqueeze(1)
+    seen: list[Tensor] = []
+    block.attention_norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    block(x, edges)
+    added, branch = seen[0] - x, block.attention(x, edges)
+    dropped = added == 0
+    assert 0.2 < dropped.double().mean() < 0.8
+    torch.testing.assert_close(added[~dropped], 2 * branch[~dropped])
+    torch.testing.assert_close(block.eval()(x, edges), block(x, edges))
 
 
 @pytest.mark.parametrize("kind", EDGE_WEIGHTS)
-def test_empty_connectome_gives_finite_hops(kind: str) -> None:
-    assert hop_weights(torch.zeros(1, R, R), kind).isfinite().all()
+def test_mixed_precision_keeps_its_statistics_in_single(kind: str) -> None:
+    options = {"edge_weights": kind, "positions": "spectral"}
+    options |= {"signed_attention": "continuous", "absent_edges": "masked"}
+    module, sc = stream(20, **options).float(), connectome(2, 20).float()
+    expected = module(sc)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = module(sc)
+        weights = module.edges(mixed)
+        mixed.float().square().mean().backward()  # inside: in the same precision
+    assert (mixed - expected).abs().max() < 0.1 * expected.abs().max()
+    assert weights.isfinite().all()
+    gradients = [p.grad for p in module.blocks.parameters()]
+    assert all(g.isfinite().all() and g.any() for g in gradients)
 
 
-def test_predicted_edges_are_symmetric_only_on_request() -> None:
-    x = normal(B, R, DIM)
-    for symmetry, expected in (("symmetric", True), ("reference", False)):
-        predictor = EdgePredictor(DIM, symmetry).double()
-        initialize_weights(predictor, torch.Generator().manual_seed(1))
-        weights = predictor(x)
-        assert torch.allclose(weights, weights.transpose(1, 2)) is expected
-
-
-def test_edges_between_chosen_regions_are_those_of_the_whole_matrix() -> None:
-    x = normal(B, R, DIM)
-    for symmetry in ("symmetric", "reference"):
-        predictor = EdgePredictor(DIM, symmetry).double()
-        weights = predictor(x)
-        i, j = torch.triu_indices(R, R, 1)
-        torch.testing.assert_close(
-            predictor.between(x[:, i], x[:, j]), weights[:, i, j]
-        )
-
-
-# Positions
-
-
-def ring(n_regions: int) -> Tensor:
-    """Return a connectome in which each region resembles its neighbours on a ring."""
-    place = torch.arange(n_regions, dtype=torch.float64)
-    distance = (place[:, None] - place).abs()
-    distance = torch.minimum(distance, n_regions - distance)
-    # Not quite regular, so that no two eigenvalues are equal.
-    return (torch.exp(-distance) + 0.01 * connectome(1, n_regions)[0])[None]
-
-
-def test_spectral_positions_are_smooth_and_the_released_ones_rough() -> None:
-    sc = ring(40)
-
-    def roughness(order: str) -> float:
-        first = spectral_coordinates(sc, order)[0, :, 0]
-        return (first - first.roll(1)).square().sum().item()
-
-    assert roughness("spectral") < 0.1
-    assert roughness("reference") > 1
-
-
-def test_spectral_positions_are_orthonormal_with_a_fixed_sign_and_no_constant() -> None:
-    for order in ("spectral", "reference"):
-        table = spectral_coordinates(ring(40), order)[0]
-        assert table.shape == (40, N_SPECTRAL)
-        torch.testing.assert_close(
-            table.T @ table, torch.eye(N_SPECTRAL).double(), rtol=0, atol=1e-9
-        )
-        peak = table.gather(0, table.abs().argmax(0, keepdim=True))
-        assert (peak > 0).all()
-    assert spectral_coordinates(ring(40))[0].std(0).min() > 0.05
-
-
-def test_spectral_positions_of_few_regions_are_filled_with_zeros() -> None:
-    table = spectral_coordinates(connectome())
-    assert table.shape == (B, R, N_SPECTRAL)
-    assert table[:, :, : R - 1].any()
-    assert not table[:, :, R - 1 :].any()
+def test_the_stream_is_one_graph_for_the_compiler() -> None:
+    module, sc = stream(), connectome()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    (compiled(sc).square().sum()).backward()
+    gradients = [p.grad.clone() for p in module.blocks.parameters()]
+    module.zero_grad()
+    module(sc).square().sum().backward()
+    for ours, expected in zip(gradients, module.blocks.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected.grad)
 
 
 @pytest.mark.parametrize(

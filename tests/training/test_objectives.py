@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsym_sklearn.model import BrainSymphony, TaskHead
+from bsym_sklearn.model.functional import FMRIInput
 from bsym_sklearn.model.layers import set_generator
 from bsym_sklearn.training.objectives import (
     FMRI_STAGES,
@@ -290,7 +291,8 @@ def test_a_point_is_predicted_from_its_neighbours(tokens: str) -> None:
     task, batch = build_task(modalities=("fmri",), spatial_tokens=tokens), both()
     batch.pop("sc")
     hidden = drawn_masks(task, batch)["fmri_mask"]
-    scan, time, region = (hidden[:, 1:] & ~hidden[:, :-1]).nonzero()[0].tolist()
+    points = predict(task, batch)["points"].hidden
+    scan, time, region = (points[:, 1:] & ~hidden[:, :-1]).nonzero()[0].tolist()
     fmri = batch["fmri"].clone()
     fmri[scan, time, region] += 1.0  # the visible neighbour before
     left, right = (predict(task, x)["points"] for x in (batch, {"fmri": fmri}))
@@ -395,7 +397,11 @@ def test_the_loss_is_the_mean_squared_error_of_the_hidden_values(tokens: str) ->
     assert structural is not None
     decoded = {
         "time_points": task.decoders["time_points"](out.temporal),
-        "points": encoder.context.decode(out.context),
+        "points": encoder.context.decode(
+            encoder.context(
+                FMRIInput(masks["fmri"], masks["fmri_mask"], batch["padding"])
+            )
+        ),
         "reconstruction": encoder.perceiver.decode(out.latents, out.temporal),
         "fused_reconstruction": encoder.perceiver.decode(out.fused, out.temporal),
     }
