@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 NOT_HERE := slow or gpu or network
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench docs clean
+.PHONY: help demo test test-slow lint bench bench-speed docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 12
@@ -35,11 +35,15 @@ bench: .venv/demo.stamp  ## compare models: make bench COHORT=folder TARGET=colu
 	$(BIN)/python benchmarks/compare.py $(if $(COHORT),--cohort "$(COHORT)" \
 	    $(if $(TARGET),--target "$(TARGET)") $(if $(GROUPS),--groups "$(GROUPS)"),--help)
 
+bench-speed: .venv/demo.stamp  ## time everything: make bench-speed REFERENCE=checkout
+	$(BIN)/python benchmarks/speed.py $(if $(REFERENCE),--reference "$(REFERENCE)") \
+	    --document docs/benchmarks/speed.md
+
 docs: .venv/docs.stamp  ## build the pages into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made, except the environment and your data
-	rm -rf build dist demo_output docs/_build docs/generated
+	rm -rf build dist demo_output speed_output docs/_build docs/generated
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find bsym_sklearn benchmarks tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 

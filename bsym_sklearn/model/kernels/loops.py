@@ -98,11 +98,14 @@ def _sum_row(a, b, m0, m1, m2, m3, m4, scale, x, shift, column):
     return total, row, t0, t1, t2, t3, t4
 
 
+# Loops instead of array expressions throughout: these take seconds to compile.
+
+
 @_jit
-def _multiply(x, factor):
-    """Multiply the vector `x` in place."""
+def _multiply(x, factor, out):
+    """Write the product of a vector and a number."""
     for k in range(x.size):
-        x[k] *= factor
+        out[k] = x[k] * factor
 
 
 @_jit
@@ -117,8 +120,9 @@ def _sum_query(alpha, b, slope, scale, series, shift, rows, column, taps, mass):
     m0, m1, m2 = slope[0] * log2e, slope[1] * log2e, slope[2] * log2e
     m3, m4 = slope[3] * log2e, slope[4] * log2e
     total = real(0)
-    column[:] = total
-    taps[:] = total
+    for sums in (rows, column, taps, mass):
+        for k in range(sums.size):
+            sums[k] = total
     for r in range(alpha.size):
         a = alpha[r] * log2e
         z, q, t0, t1, t2, t3, t4 = _sum_row(
@@ -138,10 +142,10 @@ def _sum_query(alpha, b, slope, scale, series, shift, rows, column, taps, mass):
             shift += real(math.log2(z))
             factor = real(1) / z
             total *= factor
-            _multiply(column, factor)
-            _multiply(taps, factor)
-            _multiply(rows[: r + 1], factor)
-            _multiply(mass[: r + 1], factor)
+            _multiply(column, factor, column)
+            _multiply(taps, factor, taps)
+            _multiply(rows, factor, rows)
+            _multiply(mass, factor, mass)
     return total, shift
 
 
@@ -168,7 +172,7 @@ def forward(
     b = np.empty(beta.shape[2], alpha.dtype)
     for query in range(first, last):
         scan, i = query // alpha.shape[1], query % alpha.shape[1]
-        b[:] = beta[scan, i] * real(LOG2E)
+        _multiply(beta[scan, i], real(LOG2E), b)
         a, m, s, x = alpha[scan, i], slope[scan, i], scale[scan], series[scan]
         row, column, tap, weight = (
             rows[scan, i], columns[scan, i], taps[scan, i], mass[scan, i]
@@ -180,10 +184,10 @@ def forward(
             total, shift = _sum_query(a, b, m, s, x, shift, row, column, tap, weight)
         log_total[scan, i] = (shift + real(math.log2(total))) * real(LN2)
         factor = real(1) / total
-        _multiply(row, factor)
-        _multiply(column, factor)
-        _multiply(tap, factor)
-        _multiply(weight, factor)
+        _multiply(row, factor, row)
+        _multiply(column, factor, column)
+        _multiply(tap, factor, tap)
+        _multiply(weight, factor, weight)
 
 
 def _make_backward(with_series: bool) -> Callable[..., None]:
@@ -241,7 +245,7 @@ def _make_backward(with_series: bool) -> Callable[..., None]:
         b = np.empty(beta.shape[2], alpha.dtype)
         for begin in range(first, last, REGION_BLOCK):
             for i in range(alpha.shape[1]):
-                b[:] = beta[scan, i] * log2e
+                _multiply(beta[scan, i], log2e, b)
                 m, g, d_m = slope[scan, i], g_taps[scan, i], d_slope[scan, i]
                 for r in range(begin, min(begin + REGION_BLOCK, last)):
                     row, t0, t1, t2, t3, t4 = add_row(
