@@ -117,7 +117,12 @@ class Cohort:
             covariates=None if self.covariates is None else self.covariates.iloc[rows],
         )
 
-    def read_fmri(self, i: int, dtype: Any = np.float32) -> np.ndarray:
+    def read_fmri(
+        self,
+        i: int,
+        dtype: Any = np.float32,
+        time_points: slice = slice(None),
+    ) -> np.ndarray:
         """Return the series of row `i` as a new array.
 
         Parameters
@@ -126,18 +131,20 @@ class Cohort:
             Row number.
         dtype : dtype, default=numpy.float32
             Type of the returned array; None keeps the precision.
+        time_points : slice, default=slice(None)
+            Which ones; see `Recording.read`.
 
         Returns
         -------
         values : ndarray of shape (n_timepoints, n_regions)
-            The series.
+            The series, or those time points of it.
 
         Raises
         ------
         BrainDataError
             If the row has no fmri, or its file cannot be used.
         """
-        return self._read("fmri", i, dtype)
+        return self._read("fmri", i, dtype, time_points)
 
     def read_sc(self, i: int, dtype: Any = np.float32) -> np.ndarray:
         """Return the connectome of row `i` as a new array.
@@ -207,14 +214,16 @@ class Cohort:
     def _get(self, modality: str) -> tuple[Recording | None, ...]:
         return self.sc if modality == "sc" else self.fmri
 
-    def _read(self, modality: str, i: int, dtype: Any) -> np.ndarray:
+    def _read(
+        self, modality: str, i: int, dtype: Any, rows: slice = slice(None)
+    ) -> np.ndarray:
         recording = self._get(modality)[i]
         if recording is None:
             raise BrainDataError(
                 f"Cohort needs {modality!r} in the row that is read. Got none in row "
                 f"{i}. Ask which rows have it first."
             )
-        return recording.read(dtype)
+        return recording.read(dtype, rows)
 
 
 def check_cohort(

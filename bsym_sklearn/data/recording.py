@@ -52,7 +52,7 @@ class Recording(ABC):
     shape: tuple[int, ...]
 
     @abstractmethod
-    def read(self, dtype: Any = np.float32) -> np.ndarray:
+    def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
         """Return the values as a new array that the caller may change.
 
         Parameters
@@ -60,11 +60,14 @@ class Recording(ABC):
         dtype : dtype, default=numpy.float32
             Type of the returned array. None keeps the precision: float64 where the
             values need it, else float32.
+        rows : slice, default=slice(None)
+            Time points, or rows of the connectome. Only these are copied, and of a
+            ``.npy`` file that was read whole once before, only these are read.
 
         Returns
         -------
         values : ndarray of shape (n_timepoints, n_regions) or (n_regions, n_regions)
-            The scan.
+            The scan, or those rows of it.
         """
 
     @abstractmethod
@@ -85,9 +88,9 @@ class ArrayRecording(Recording):
         self.label = label
         self.shape = values.shape
 
-    def read(self, dtype: Any = np.float32) -> np.ndarray:
+    def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
         """Return a copy of the values; see `Recording.read`."""
-        return _copy_as(self.values, dtype)
+        return _copy_as(self.values[rows], dtype)
 
     def fingerprint(self) -> str:
         """Return the hash of the values."""
@@ -109,7 +112,7 @@ class FileRecording(Recording):
         self.shape = values.shape
         self._size, self._mtime = _size_and_mtime(path)
 
-    def read(self, dtype: Any = np.float32) -> np.ndarray:
+    def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
         """Read the file; see `Recording.read`.
 
         Raises
@@ -128,7 +131,7 @@ class FileRecording(Recording):
         if not self._is_checked:
             check_values(values, self.modality, self._full_label, self.checks)
             self._is_checked = True
-        return _copy_as(values, dtype)
+        return _copy_as(values[rows], dtype)
 
     def fingerprint(self) -> str:
         """Return the file's path, size and time of change."""

@@ -109,6 +109,49 @@ class RegionScaler(ScanTransformer):
         )
         return self._transform_scan(scan, "the scan")
 
+    def statistics(
+        self, values: np.ndarray, label: str = "the scan"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what one scan is centred on and divided by.
+
+        With `standardize`, any part of the scan can then be scaled without the rest.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_timepoints, n_regions)
+            The whole scan; its values are not checked.
+        label : str, default="the scan"
+            Words that name the scan in an error.
+
+        Returns
+        -------
+        center, scale : ndarray of float64 of shape (n_regions,)
+            A scale of 0 marks a constant region, which becomes 0.
+
+        Raises
+        ------
+        BrainDataError
+            If a scan of one time point is to be scaled without statistics of a cohort.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bsym_sklearn.data import RegionScaler
+        >>> X = [np.array([[1.0, 5.0], [3.0, 7.0]])]
+        >>> RegionScaler().fit(X).statistics(X[0])
+        (array([2., 6.]), array([1., 1.]))
+        """
+        if self.per == "scan" and len(values) > 1:
+            center, scale = _scan_statistics(values, self.method)
+        elif hasattr(self, "center_"):
+            center, scale = self.center_, self.scale_
+        else:
+            raise BrainDataError(
+                "RegionScaler needs several time points to scale a scan by itself. Got "
+                f"1, first in {label}. Use per='cohort'."
+            )
+        return center, np.where(find_constant_regions(values), 0.0, scale)
+
     def _check_parameters(self) -> None:
         check_option("method", self.method, ("zscore", "robust", "demean"))
         check_option("per", self.per, ("scan", "cohort"))
@@ -124,19 +167,7 @@ class RegionScaler(ScanTransformer):
                 self.scale_ = (self.scale_ > 0).astype(np.float64)
 
     def _transform_scan(self, values: np.ndarray, label: str) -> np.ndarray:
-        if self.per == "scan" and len(values) > 1:
-            center, scale = _scan_statistics(values, self.method)
-        elif hasattr(self, "center_"):
-            center, scale = self.center_, self.scale_
-        else:
-            raise BrainDataError(
-                "RegionScaler needs several time points to scale a scan by itself. Got "
-                f"1, first in {label}. Use per='cohort'."
-            )
-        scale = np.where(find_constant_regions(values), 0.0, scale)
-        scaled = np.zeros(values.shape)
-        np.divide(values - center, scale, out=scaled, where=scale > 0)
-        return scaled.astype(values.dtype)
+        return standardize(values, *self.statistics(values, label))
 
 
 class ConnectomeScaler(ScanTransformer):
@@ -273,6 +304,34 @@ class ConnectomeScaler(ScanTransformer):
         if self.method == "log":
             magnitudes = np.log1p(magnitudes)
         return np.copysign(magnitudes, weights) / self.spread_
+
+
+def standardize(
+    values: np.ndarray, center: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """Return ``(values - center) / scale``, and 0 where the scale is 0.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_timepoints, n_regions)
+        A scan, or a part of one.
+    center, scale : ndarray of shape (n_regions,)
+        See `RegionScaler.statistics`.
+
+    Returns
+    -------
+    scaled : ndarray of shape (n_timepoints, n_regions)
+        Computed in float64, of the type of `values`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> standardize(np.array([[3.0, 7.0]]), np.array([1.0, 7.0]), np.array([2.0, 0.0]))
+    array([[1., 0.]])
+    """
+    scaled = np.zeros(values.shape)
+    np.divide(values - center, scale, out=scaled, where=scale > 0)
+    return scaled.astype(values.dtype)
 
 
 def symmetrize_weights(

@@ -72,6 +72,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         mask_span: int = 1,
         max_epochs: int = 50,
         batch_size: int = 16,
+        micro_batch_size: int | str | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         validation_fraction: float = 0.1,
@@ -79,6 +80,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         group_column: str = "participant_id",
         device: str = "auto",
         dtype: str = "auto",
+        compile: bool = False,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         checkpoint_dir: str | Path | None = None,
@@ -115,6 +117,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         self.mask_span = mask_span
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
         self.lr = lr
         self.weight_decay = weight_decay
         self.validation_fraction = validation_fraction
@@ -122,6 +125,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
         self.group_column = group_column
         self.device = device
         self.dtype = dtype
+        self.compile = compile
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.checkpoint_dir = checkpoint_dir

@@ -44,6 +44,7 @@ from bsym_sklearn.training.net import (
     resolve_device,
     train,
 )
+from bsym_sklearn.training.reading import ScanReader
 from bsym_sklearn.training.scans import WindowDataset, split_rows
 
 MODALITIES = ("fmri", "sc")
@@ -67,6 +68,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     n_windows: int | None
     max_epochs: int
     batch_size: int
+    micro_batch_size: int | str | None
     lr: float
     weight_decay: float
     dropout: float
@@ -75,6 +77,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     group_column: str
     device: str
     dtype: str
+    compile: bool
     random_state: int | np.random.RandomState | None
     n_jobs: int | None
     checkpoint_dir: str | Path | None
@@ -121,13 +124,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Check the parameters in `fit`, so that `set_params` is covered too."""
-        for name in ("batch_size",):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        for name in ("max_epochs", "verbose"):
-            check_scalar(getattr(self, name), name, Integral, min_val=0)
-        for name in ("window", "n_windows", "patience"):
-            if getattr(self, name) is not None:
-                check_scalar(getattr(self, name), name, Integral, min_val=1)
+        self._check_sizes()
         check_scalar(self.lr, "lr", Real, min_val=0, include_boundaries="neither")
         check_scalar(self.weight_decay, "weight_decay", Real, min_val=0)
         for name in ("dropout", "validation_fraction"):
@@ -145,6 +142,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         check_choice(self.constant_regions, ("error", "mask"), "constant_regions")
         check_choice(self.modalities, ("auto", "fmri", "sc", "both"), "modalities")
         check_choice(self.dtype, ("auto", "float32", "float64", "bfloat16"), "dtype")
+        check_scalar(self.compile, "compile", bool)
         if self.checkpoint_dir is not None and not isinstance(
             self.random_state, Integral
         ):
@@ -153,6 +151,23 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
                 f"{self.random_state!r}. A fit that is not reproducible cannot be "
                 "resumed."
             )
+
+    def _check_sizes(self) -> None:
+        """Check the parameters that count something."""
+        check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        for name in ("max_epochs", "verbose"):
+            check_scalar(getattr(self, name), name, Integral, min_val=0)
+        for name in ("window", "n_windows", "patience"):
+            if getattr(self, name) is not None:
+                check_scalar(getattr(self, name), name, Integral, min_val=1)
+        size = self.micro_batch_size
+        if isinstance(size, str) and size != "auto":
+            raise ValueError(
+                f"`micro_batch_size` must be a number of scans, 'auto' or None. Got "
+                f"{size!r}."
+            )
+        if size is not None and size != "auto":
+            check_scalar(size, "micro_batch_size", Integral, min_val=1)
 
     def _check_scans(self, X: Any, *, reset: bool) -> Cohort:
         """Validate `X`; learn its sizes if `reset`, else require the fitted ones."""
@@ -248,11 +263,13 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         return TrainingSettings(
             max_epochs=max_epochs,
             batch_size=self.batch_size,
+            micro_batch_size=self.micro_batch_size,
             lr=self.lr,
             weight_decay=self.weight_decay,
             patience=self.patience,
             device=device,
             mixed_precision=self.dtype == "bfloat16" or automatic,
+            compile=self.compile,
             n_jobs=_n_workers(self.n_jobs),
             verbose=self.verbose,
             checkpoint=checkpoint,
@@ -275,7 +292,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         """Split off validation scans by participant, and train `task`."""
         if max_epochs == 0:
             return make_net(self._as_dtype(task), self._settings(0, None))
-        reader = self._reader(cohort)
+        reader = self._reader(cohort, task.prepare_sc)
         window = self.preprocessing_.window
         generator = torch.Generator().manual_seed(seed)
         rows, held_out = split_rows(
@@ -312,7 +329,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     ) -> NeuralNet:
         """Continue the training of `net` on all these scans, at a constant rate."""
         dataset = WindowDataset(
-            self._reader(cohort),
+            self._reader(cohort, task.prepare_sc),
             self.preprocessing_.window,
             targets=targets,
             weights=weights,
@@ -371,24 +388,29 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
 
     # ------------------------------------------------------------ prediction
 
-    def _reader(self, cohort: Cohort) -> Any:
+    def _reader(self, cohort: Cohort, prepare_sc: Any) -> ScanReader:
         """Return a reader of scaled scans."""
         dtype = np.float64 if self.dtype == "float64" else np.float32
         t_r = None
         if self.preprocessing_.t_r is not None:
             t_r = repetition_times(cohort, self.t_r)
-        return self.preprocessing_.reader(cohort, t_r, dtype)
+        reader = self.preprocessing_.reader(cohort, t_r, dtype)
+        return replace(reader, prepare_sc=prepare_sc)
 
     def _dataset(self, cohort: Cohort) -> WindowDataset:
         """Return the covering windows of the scans."""
+        reader = self._reader(cohort, self.backbone_.prepare_sc)
         return WindowDataset(
-            self._reader(cohort), self.preprocessing_.window, n_windows=self.n_windows
+            reader, self.preprocessing_.window, n_windows=self.n_windows
         )
 
     def _loop(self) -> WindowLoop:
         """Return how to go through windows."""
         device = next(self.net_.module_.parameters()).device
-        return WindowLoop(self.batch_size, str(device), _n_workers(self.n_jobs))
+        batch_size, most = self.batch_size, self.micro_batch_size
+        if most is not None and not isinstance(most, str):
+            batch_size = min(batch_size, most)  # memory is as short as in training
+        return WindowLoop(batch_size, str(device), _n_workers(self.n_jobs))
 
     def _predict(self, X: Any, apply: Callable[[Batch], Tensor]) -> np.ndarray:
         """Average what `apply` makes of each scan's windows."""

@@ -80,7 +80,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
     final_norm : {"layer", "reference"}, default="layer"
         See :class:`~bsym_sklearn.model.BrainSymphony`.
     edge_weights : {"first_hop", "multi_hop", "diffusion"}, default="first_hop"
-        See :func:`~bsym_sklearn.model.structural.hop_weights`.
+        See :func:`~bsym_sklearn.model.connectome.hop_weights`.
     structural_positions : {"learned", "spectral", "reference"}, default="learned"
         See :class:`~bsym_sklearn.model.structural.StructuralStream`.
     signed_attention : {"continuous", "reference"}, default="continuous"
@@ -88,7 +88,7 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
     absent_edges : {"masked", "reference"}, default="masked"
         See :class:`~bsym_sklearn.model.structural.SignedGraphAttention`.
     edge_symmetry : {"symmetric", "reference"}, default="symmetric"
-        See :class:`~bsym_sklearn.model.structural.EdgePredictor`.
+        See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
     pooling : {"regions", "network", "mean"}, default="regions"
         Features of a scan: all region embeddings side by side; their averages
         by network (column ``network`` of ``X.attrs["regions"]``); or their
@@ -106,6 +106,12 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         Passes over the scans of `fit`. 0 keeps the initial weights.
     batch_size : int, default=16
         Scans per step.
+    micro_batch_size : int, "auto" or None, default=None
+        Scans of a step that are computed at once, at most; their gradients are added
+        up, so that less memory is needed. None computes all. ``"auto"`` measures what
+        a scan needs and takes what fits into the memory that is free. Draws of masks
+        and dropout, hence the bits, depend on this size, and with ``"auto"`` on the
+        machine.
     lr : float, default=1e-3
         AdamW's peak learning rate: warmed up over a tenth of the steps, then
         decayed along a cosine.
@@ -123,6 +129,9 @@ class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
         Torch device; ``"auto"`` takes CUDA where there is one.
     dtype : {"auto", "float32", "float64", "bfloat16"}, default="auto"
         Precision; ``"bfloat16"`` is mixed, and what ``"auto"`` takes on CUDA.
+    compile : bool, default=False
+        Train with ``torch.compile``, which needs a C++ compiler and some minutes to
+        begin with, and rounds differently. Predictions are not compiled.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, order, crops, masks and dropout. The same integer gives
         the same bits in threads and processes, if each computes with the same

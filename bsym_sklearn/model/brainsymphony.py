@@ -5,10 +5,11 @@ Shape letters: B scans, T time points, R regions, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -488,6 +489,11 @@ class BrainSymphony(nn.Module):
                 "of gradients."
             )
         table.copy_(coordinates.to(table))
+
+    @property
+    def prepare_sc(self) -> Callable[[np.ndarray], dict[str, np.ndarray]] | None:
+        """See :attr:`StructuralStream.prepare`; None without that stream."""
+        return None if self.sc is None else self.sc.prepare
 
     def blocks_by_depth(self) -> Iterator[tuple[float, nn.Module]]:
         """Yield every part with its depth from 0 (input) to 1 (output).

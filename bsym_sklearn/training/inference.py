@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from bsym_sklearn.training.scans import Window, WindowDataset
+from bsym_sklearn.training.scans import (
+    Batch,
+    Window,
+    WindowDataset,
+    make_loader,
+    to_device,
+)
 
-Batch = dict[str, Tensor]
+# Outputs that wait on the device until they are brought over together. Sums of all
+# scans do not fit there in general (40,000 scans of 450 regions and 128 channels are
+# 18 GB in float64); this much is some hundred windows of that size.
+WAITING_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -60,20 +68,14 @@ class WindowLoop:
             Result of `apply`.
         """
         windows = dataset.covering_windows()
-        loader = DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=windows,  # type: ignore[arg-type]
-            collate_fn=dataset.collate,
-            num_workers=self.n_jobs,
-            generator=torch.Generator(),  # torch's global one stays untouched
+        loader = make_loader(
+            dataset, windows, self.batch_size, device=self.device, n_jobs=self.n_jobs
         )
         module.eval()
         with torch.inference_mode():
             for i, (batch, _) in enumerate(loader):
-                on_device = {name: x.to(self.device) for name, x in batch.items()}
                 chunk = windows[i * self.batch_size : (i + 1) * self.batch_size]
-                yield chunk, apply(on_device, chunk)
+                yield chunk, apply(to_device(batch, self.device), chunk)
 
     def average(
         self,
@@ -98,13 +100,33 @@ class WindowLoop:
         place = {int(row): i for i, row in enumerate(dataset.rows)}
         total: np.ndarray | None = None
         count = np.zeros(len(place))
-        for windows, output in self.iterate(module, dataset, lambda b, _: apply(b)):
-            values = output.double().cpu().numpy()
+        for windows, output in self._gathered(module, dataset, apply):
+            values = output.double()
             if total is None:
                 total = np.zeros((len(place), *values.shape[1:]))
-            for (row, _), value in zip(windows, values, strict=True):
-                total[place[row]] += value
-                count[place[row]] += 1
+            places = [place[row] for row, _ in windows]
+            torch.from_numpy(total).index_add_(0, torch.tensor(places), values)
+            count += np.bincount(places, minlength=len(place))
         if total is None:
             raise ValueError("A prediction needs at least one scan. Got none.")
         return total / count.reshape(-1, *[1] * (total.ndim - 1))
+
+    def _gathered(
+        self,
+        module: nn.Module,
+        dataset: WindowDataset,
+        apply: Callable[[Batch], Tensor],
+    ) -> Iterator[tuple[list[Window], Tensor]]:
+        """Yield windows and outputs in the main memory, many batches at once."""
+        windows: list[Window] = []
+        waiting: list[Tensor] = []
+        size = 0
+        for chunk, output in self.iterate(module, dataset, lambda b, _: apply(b)):
+            windows += chunk
+            waiting.append(output)
+            size += output.nbytes
+            if size >= WAITING_BYTES:
+                yield windows, torch.cat(waiting).cpu()
+                windows, waiting, size = [], [], 0
+        if waiting:
+            yield windows, torch.cat(waiting).cpu()

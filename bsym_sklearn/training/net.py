@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, GradientNormClipping
 from skorch.helper import predefined_split
 from skorch.history import History
-from skorch.utils import to_tensor
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from bsym_sklearn.model.layers import set_generator
 from bsym_sklearn.training.callbacks import (
@@ -28,7 +27,16 @@ from bsym_sklearn.training.callbacks import (
     Stages,
     StopTraining,
 )
-from bsym_sklearn.training.scans import RandomWindows, WindowDataset
+from bsym_sklearn.training.compiling import compiled
+from bsym_sklearn.training.memory import MicroBatch
+from bsym_sklearn.training.scans import (
+    Batch,
+    RandomWindows,
+    WindowDataset,
+    is_cuda,
+    make_loader,
+    to_device,
+)
 
 GRADIENT_CLIP_NORM = 1.0
 ADAM_BETAS = (0.9, 0.95)  # the usual choice for transformers
@@ -44,6 +52,10 @@ class TrainingSettings:
         Passes over the training scans.
     batch_size : int, default=16
         Scans per step.
+    micro_batch_size : int, "auto" or None, default=None
+        Scans of a step that are computed at once, at most; their gradients are added
+        up. None computes all, ``"auto"`` as many as fit into memory. Draws of masks
+        and dropout, hence the bits, depend on it.
     lr : float, default=1e-3
         AdamW's peak learning rate.
     weight_decay : float, default=0.01
@@ -58,6 +70,8 @@ class TrainingSettings:
         Torch device.
     mixed_precision : bool, default=False
         Compute in bfloat16 where that is safe, keep weights as they are.
+    compile : bool, default=False
+        Train with ``torch.compile``.
     n_jobs : int, default=0
         Processes that read scans beside the main one.
     verbose : int, default=0
@@ -68,12 +82,14 @@ class TrainingSettings:
 
     max_epochs: int
     batch_size: int = 16
+    micro_batch_size: int | str | None = None
     lr: float = 1e-3
     weight_decay: float = 0.01
     patience: int | None = None
     constant_lr: bool = False
     device: str = "cpu"
     mixed_precision: bool = False
+    compile: bool = False
     n_jobs: int = 0
     verbose: int = 0
     checkpoint: Path | None = None
@@ -125,6 +141,8 @@ def train(
         If the loss becomes NaN or infinite.
     CheckpointError
         If ``settings.checkpoint`` holds another training.
+    RuntimeError
+        If ``settings.compile`` is asked for without a C++ compiler.
     """
     best = BestWeights()
     # every stage gets its epochs, whatever the loss of all stages does meanwhile
@@ -162,7 +180,8 @@ def train(
     task.generator = net.noise_  # type: ignore[assignment]  # any task has one
     try:
         net.notify("on_train_begin", X=train_set, y=None)
-        net.fit_loop(train_set, None, epochs=epochs)
+        with compiled(task) if settings.compile else nullcontext():
+            net.fit_loop(train_set, None, epochs=epochs)
     except StopTraining:
         pass
     finally:
@@ -216,6 +235,7 @@ def make_net(
         verbose=0,
     )
     net.settings_ = settings
+    net.micro_batch_ = MicroBatch(settings.micro_batch_size)
     net.scales_by_name_ = dict(lr_scales or {})
     return net.initialize()
 
@@ -225,25 +245,91 @@ class _Net(NeuralNet):
 
     def get_iterator(self, dataset: WindowDataset, training: bool = False) -> Any:
         """Return batches of random windows, or of the covering ones."""
-        settings = self.settings_
-        sampler: Any = dataset.covering_windows()
+        windows: Any = dataset.covering_windows()
         if training:
-            sampler = RandomWindows(dataset, self.order_)
-        return DataLoader(
+            windows = RandomWindows(dataset, self.order_)
+        return make_loader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=dataset.collate,
-            num_workers=settings.n_jobs,
-            persistent_workers=settings.n_jobs > 0,
-            pin_memory=torch.device(settings.device).type == "cuda",
-            # Seeds reading processes, once or at every epoch: it must be neither
-            # torch's global generator nor the one of the order.
-            generator=torch.Generator(),
+            windows,
+            self.batch_size,
+            device=self.device,
+            n_jobs=self.settings_.n_jobs,
+            persistent=True,
         )
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **_: Any
+    ) -> None:
+        """Do the steps of an epoch, without waiting for the device in between."""
+        if iterator is None:
+            return
+        losses: list[Tensor] = []
+        first = len(self.history[-1]["batches"])
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            losses.append(step["loss"].detach())
+            self.history.record_batch(f"{prefix}_batch_size", len(batch[1]["row"]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        values = torch.stack(losses).tolist() if losses else []
+        for record, value in zip(
+            self.history[-1]["batches"][first:], values, strict=True
+        ):
+            record[f"{prefix}_loss"] = value
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
+    def train_step_single(self, batch: tuple[Batch, Batch], **_: Any) -> dict[str, Any]:
+        """Compute the gradients of one batch, at once or in parts."""
+        self._set_training(True)
+        inputs, target = (to_device(part, self.device) for part in batch)
+        n_scans = len(target["row"])
+        self.micro_batch_.measure(
+            n_scans,
+            lambda n: self._loss_of(inputs, target, slice(n)),
+            self.module_,
+            inputs.values(),
+            self.noise_,
+        )
+
+        def step(size: int) -> Tensor:
+            total = []
+            for loss in self._losses(inputs, target, size):
+                loss.backward()
+                total.append(loss.detach())
+                del loss  # and all that it holds, before the next part
+            return torch.stack(total).sum()
+
+        loss = self.micro_batch_.run(
+            n_scans, step, self.noise_, self._zero_grad_optimizer
+        )
+        # not the predictions: nobody asks for them, and parts have no common ones
+        return {"loss": loss, "y_pred": None}
+
+    def validation_step(self, batch: tuple[Batch, Batch], **_: Any) -> dict[str, Any]:
+        """Compute the loss of one batch, at once or in parts."""
+        self._set_training(False)
+        inputs, target = (to_device(part, self.device) for part in batch)
+        size = self.micro_batch_.part_size(len(target["row"]))
+        with torch.no_grad():
+            losses = list(self._losses(inputs, target, size))
+        return {"loss": torch.stack(losses).sum(), "y_pred": None}
+
+    def _losses(self, inputs: Batch, target: Batch, size: int) -> Iterator[Tensor]:
+        """Yield the losses of the parts of a batch, which add up to that of all."""
+        n_scans = len(target["row"])
+        for start in range(0, n_scans, size):
+            part = slice(start, start + size)
+            share = len(target["row"][part]) / n_scans
+            yield self._loss_of(inputs, target, part) * share
+
+    def _loss_of(self, inputs: Batch, target: Batch, part: slice) -> Tensor:
+        """Return the loss of some scans of a batch on the device."""
+        predictions = self.infer({name: x[part] for name, x in inputs.items()})
+        return self.get_loss(predictions, {k: x[part] for k, x in target.items()})
 
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> _Net:
         """Make AdamW; decay weight matrices, not norms, biases and positions."""
+        on_cuda = is_cuda(self.device)
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.module_.named_parameters():
             if not parameter.requires_grad:
@@ -260,6 +346,10 @@ class _Net(NeuralNet):
             ],
             lr=self.lr,
             betas=ADAM_BETAS,
+            # One pass over the weights on CUDA, where it costs no launch per operation.
+            # Elsewhere "foreach" has the bits of the plain loop, in less time.
+            fused=True if on_cuda else None,
+            foreach=None if on_cuda else True,
         )
         return self
 
@@ -269,13 +359,13 @@ class _Net(NeuralNet):
         with torch.autocast(
             kind, torch.bfloat16, enabled=self.settings_.mixed_precision
         ):
-            return self.module_(**to_tensor(x, self.device))
+            return self.module_(**to_device(x, self.device))
 
     def get_loss(
         self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
         """Let the task judge its predictions, as float32 or better."""
-        return self.module_.loss(y_pred, to_tensor(y_true, self.device))
+        return self.module_.loss(y_pred, to_device(y_true, self.device))
 
 
 def set_history(net: NeuralNet, epochs: Sequence[Mapping[str, Any]]) -> None:

@@ -6,8 +6,10 @@ A task is a module that skorch trains: ``forward`` makes predictions of a batch,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -116,6 +118,9 @@ class MaskedTask(nn.Module):
                 )
             self.decoders.float().to_empty(device="cpu")
             initialize_weights(self.decoders, generator)
+
+    # What could be computed once per connectome knows the edges that a step hides.
+    prepare_sc = None
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -349,6 +354,11 @@ class SupervisedTask(nn.Module):
         self.staged = False
         self.stage: str | None = None
         self.stages: tuple[str, ...] = ()
+
+    @property
+    def prepare_sc(self) -> Callable[[np.ndarray], dict[str, np.ndarray]] | None:
+        """What to compute once per connectome; see `BrainSymphony.prepare_sc`."""
+        return self.backbone.prepare_sc
 
     def train(self, mode: bool = True) -> SupervisedTask:
         """Switch to training, the backbone only if it is trained."""

@@ -6,104 +6,18 @@ Shape letters: B scans, T time points, R regions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bsym_sklearn.data.checks import find_constant_regions
-from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.data.resampling import crop, pad, resample, window_starts
-from bsym_sklearn.data.scaling import ConnectomeScaler, RegionScaler
+from bsym_sklearn.data.resampling import window_starts
+from bsym_sklearn.training.reading import ScanReader
 
 Window = tuple[int, int]  # scan, first time point
-CACHE_BYTES = 1 << 30  # scaled scans kept per process
-
-
-@dataclass
-class ScanReader:
-    """Read scans of a cohort as the model wants them: resampled and scaled.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Validated scans.
-    fmri_scaler : RegionScaler or None
-        Fitted on the training rows.
-    sc_scaler : ConnectomeScaler or None
-        Fitted on the training rows.
-    modalities : tuple of {"fmri", "sc"}
-        Those that the model reads.
-    t_r : ndarray of shape (n_scans,) or None
-        Repetition time of each scan, in seconds.
-    model_t_r : float or None
-        Repetition time to resample to, in seconds.
-    dtype : numpy dtype, default=float32
-        Of what is read.
-    """
-
-    cohort: Cohort
-    fmri_scaler: RegionScaler | None
-    sc_scaler: ConnectomeScaler | None
-    modalities: tuple[str, ...]
-    t_r: np.ndarray | None = None
-    model_t_r: float | None = None
-    dtype: Any = np.float32
-    _cache: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
-    _cached: int = 0
-
-    def __len__(self) -> int:
-        return len(self.cohort)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Time points of each scan as the model sees them; 0 without fMRI."""
-        lengths = np.asarray(self.cohort.n_timepoints)
-        if "fmri" not in self.modalities:
-            return np.zeros_like(lengths)
-        if self.t_r is None or self.model_t_r is None:
-            return lengths
-        return np.rint(lengths * self.t_r / self.model_t_r).astype(int)
-
-    def fmri(self, i: int) -> np.ndarray | None:
-        """Return the scaled series (T, R) of scan `i`, or None."""
-        if "fmri" not in self.modalities or self.cohort.fmri[i] is None:
-            return None
-        return self._read("fmri", i)
-
-    def sc(self, i: int) -> np.ndarray | None:
-        """Return the scaled connectome (R, R) of scan `i`, or None."""
-        if "sc" not in self.modalities or self.cohort.sc[i] is None:
-            return None
-        return self._read("sc", i)
-
-    def _read(self, modality: str, i: int) -> np.ndarray:
-        """Read, scale and keep, as long as there is room."""
-        key = (modality, i)
-        if key in self._cache:
-            return self._cache[key]
-        # Scaled in float64: a mean over 1200 float32 values is not exact.
-        if modality == "fmri":
-            x = self.cohort.read_fmri(i, dtype=np.float64)
-            if self.t_r is not None and self.model_t_r not in (None, self.t_r[i]):
-                x = resample(x, self.t_r[i], self.model_t_r)
-            scaler: RegionScaler | ConnectomeScaler | None = self.fmri_scaler
-        else:
-            x = self.cohort.read_sc(i, dtype=np.float64)
-            scaler = self.sc_scaler
-        if scaler is not None:
-            x = scaler.scale(x)
-        x = np.ascontiguousarray(x, dtype=self.dtype)
-        if self._cached + x.nbytes <= CACHE_BYTES:
-            self._cache[key] = x
-            self._cached += x.nbytes
-        return x
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}, "_cached": 0}
+Batch = dict[str, Tensor]
 
 
 class WindowDataset(Dataset):
@@ -146,20 +60,9 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, window: Window) -> dict[str, Any]:
-        """Return one window: arrays, what is padding or hidden, and the target."""
-        row, start = window
-        item: dict[str, Any] = {"row": row}
-        fmri = self.reader.fmri(row)
-        if fmri is not None:
-            part = crop(fmri, start, self.window)
-            item["fmri"], item["padding"] = pad(part, self.window)
-            if self.reader.cohort.constant_regions == "mask":
-                item["constant"] = find_constant_regions(fmri)
-        sc = self.reader.sc(row)
-        if sc is not None:
-            item["sc"] = sc
-        return item
+    def __getitems__(self, windows: Sequence[Window]) -> tuple[Batch, Batch]:
+        """Return the batch of these windows; torch's loader asks for all at once."""
+        return self.batch(windows)
 
     def covering_windows(self) -> list[Window]:
         """Return evenly spaced windows of every scan, in the order of the rows."""
@@ -172,34 +75,77 @@ class WindowDataset(Dataset):
             )
         ]
 
-    def collate(self, items: list[dict[str, Any]]) -> tuple[dict, dict]:
-        """Stack windows into the keyword arguments of the model, and targets."""
-        batch = _stack_modality(items, "fmri") | _stack_modality(items, "sc")
-        padding = _stack(items, "padding")  # (B, T)
-        if padding is not None and padding.any():
-            batch["padding"] = padding
-        constant = _stack(items, "constant")  # (B, R)
-        if constant is not None and constant.any():
-            batch["fmri_mask"] = constant.unsqueeze(1).expand_as(batch["fmri"])
-        rows = torch.tensor([item["row"] for item in items])
+    def batch(self, windows: Sequence[Window]) -> tuple[Batch, Batch]:
+        """Return windows as the keyword arguments of the model, and their targets.
+
+        Parameters
+        ----------
+        windows : sequence of (scan, first time point)
+            What the batch is made of.
+
+        Returns
+        -------
+        inputs : dict of str to Tensor
+            ``fmri`` (B, T, R), ``sc`` (B, R, R) and what the reader prepares from it,
+            zeros where a scan lacks one; ``padding`` (B, T), ``fmri_mask`` (B, T, R),
+            ``has_fmri`` and ``has_sc`` (B,), only where they say something.
+        targets : dict of str to Tensor
+            ``row``, ``target`` and ``weight`` (B, ...), if there are any.
+        """
+        inputs = self._series(windows) | self._connectomes(windows)
+        rows = torch.tensor([row for row, _ in windows])
         target = {"row": rows}
         if self.targets is not None:
             target["target"] = self.targets[rows]
         if self.weights is not None:
             target["weight"] = self.weights[rows]
-        return batch, target
+        return inputs, target
+
+    def _series(self, windows: Sequence[Window]) -> Batch:
+        """Return the series of a batch, and what is padding or constant in them."""
+        n_scans, n_regions = len(windows), self.reader.cohort.n_regions
+        present = np.array([self.reader.has("fmri", row) for row, _ in windows])
+        if not present.any():
+            return {}
+        fmri = np.zeros((n_scans, self.window, n_regions), self.reader.dtype)
+        constant = np.zeros((n_scans, n_regions), dtype=bool)
+        # a scan without fmri is not padding: it would have no time point at all
+        lengths = np.full(n_scans, self.window)
+        masked = self.reader.cohort.constant_regions == "mask"
+        for i, (row, start) in enumerate(windows):
+            part = self.reader.window(row, start, self.window)
+            if part is not None:
+                lengths[i] = len(part)
+                fmri[i, : len(part)] = part
+                if masked:
+                    constant[i] = self.reader.constant_regions(row)
+        batch = {"fmri": torch.from_numpy(fmri)} | _flags("fmri", present)
+        if (lengths < self.window).any():
+            padding = np.arange(self.window) >= lengths[:, None]
+            batch["padding"] = torch.from_numpy(padding)
+        if constant.any():
+            mask = torch.from_numpy(constant).unsqueeze(1)
+            batch["fmri_mask"] = mask.expand_as(batch["fmri"])
+        return batch
+
+    def _connectomes(self, windows: Sequence[Window]) -> Batch:
+        """Return the connectomes of a batch and what was prepared from them."""
+        scans = [self.reader.connectome(row) for row, _ in windows]
+        example = next((scan for scan in scans if scan is not None), None)
+        if example is None:
+            return {}
+        absent = {name: np.zeros_like(array) for name, array in example.items()}
+        full = [absent if scan is None else scan for scan in scans]
+        batch = {
+            name: torch.from_numpy(np.stack([scan[name] for scan in full]))
+            for name in example
+        }
+        return batch | _flags("sc", np.array([scan is not None for scan in scans]))
 
 
-def _stack_modality(items: list[dict[str, Any]], name: str) -> dict[str, Tensor]:
-    """Return the tensor of a modality and, if some lack it, which have it."""
-    stacked = _stack(items, name)
-    if stacked is None:
-        return {}
-    batch = {name: stacked}
-    has = [name in item for item in items]
-    if not all(has):
-        batch[f"has_{name}"] = torch.tensor(has)
-    return batch
+def _flags(modality: str, present: np.ndarray) -> Batch:
+    """Say which scans of a batch have a modality, unless all do."""
+    return {} if present.all() else {f"has_{modality}": torch.from_numpy(present)}
 
 
 class RandomWindows(Sampler):
@@ -230,19 +176,93 @@ class RandomWindows(Sampler):
             len(rows), dtype=torch.float32, generator=self.generator
         ).numpy()
         n_starts = np.maximum(self.dataset.reader.lengths - self.dataset.window, 0) + 1
-        for row, where in zip(rows[order], place, strict=True):
-            # float32 times int64 is float64: exact, and so below n_starts
-            yield int(row), int(where * n_starts[row])
+        # float32 times int64 is float64: exact, and so below n_starts
+        starts = (place * n_starts[rows[order]]).astype(int)
+        yield from zip(rows[order].tolist(), starts.tolist(), strict=True)
 
 
-def _stack(items: list[dict[str, Any]], name: str) -> Tensor | None:
-    """Stack one entry of the items, zeros where it lacks; None if it always does."""
-    arrays = [item.get(name) for item in items]
-    present = next((array for array in arrays if array is not None), None)
-    if present is None:
-        return None
-    filling = np.zeros_like(present)
-    return torch.from_numpy(np.stack([filling if a is None else a for a in arrays]))
+def make_loader(
+    dataset: WindowDataset,
+    windows: Any,
+    batch_size: int,
+    *,
+    device: str,
+    n_jobs: int,
+    persistent: bool = False,
+) -> DataLoader:
+    """Return a loader of batches of windows.
+
+    Parameters
+    ----------
+    dataset : WindowDataset
+        Scans.
+    windows : Sampler or list of (scan, first time point)
+        What to read, in order.
+    batch_size : int
+        Windows per batch.
+    device : str
+        Where the batches will go; for CUDA they lie in pinned memory.
+    n_jobs : int
+        Processes that read scans beside the main one.
+    persistent : bool, default=False
+        Keep these processes, and what they keep, from one epoch to the next.
+
+    Returns
+    -------
+    DataLoader
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=windows,
+        collate_fn=_as_it_is,
+        num_workers=n_jobs,
+        persistent_workers=persistent and n_jobs > 0,
+        pin_memory=is_cuda(device),
+        # Seeds reading processes, once or at every epoch: it must be neither
+        # torch's global generator nor one that something else is drawn from.
+        generator=torch.Generator(),
+    )
+
+
+def to_device(batch: Batch, device: str) -> Batch:
+    """Return a batch on a device, without waiting for copies from pinned memory.
+
+    Parameters
+    ----------
+    batch : dict of str to Tensor
+        From a loader of :func:`make_loader` for the same device.
+    device : str
+        Torch device.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Examples
+    --------
+    >>> to_device({"row": torch.tensor([3])}, "cpu")
+    {'row': tensor([3])}
+    """
+    # elsewhere, or not pinned, a copy that nobody waits for may come too late
+    pinned = is_cuda(device)
+    return {name: x.to(device, non_blocking=pinned) for name, x in batch.items()}
+
+
+def is_cuda(device: str) -> bool:
+    """Say if a device is a CUDA device.
+
+    Examples
+    --------
+    >>> is_cuda("cuda:1"), is_cuda("cpu")
+    (True, False)
+    """
+    return torch.device(device).type == "cuda"
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Return what the dataset has put together already."""
+    return batch
 
 
 def split_rows(

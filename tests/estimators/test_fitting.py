@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from bsym_sklearn import (
     BrainDataError,
@@ -16,6 +17,8 @@ from bsym_sklearn import (
     BrainSymphonyRegressor,
 )
 from bsym_sklearn.data import make_cohort
+from bsym_sklearn.model import structural
+from bsym_sklearn.model.connectome import prepare_connectome
 
 N, R, T = 12, 5, 30
 TINY: dict[str, Any] = {
@@ -30,7 +33,6 @@ TINY: dict[str, Any] = {
     "random_state": 0,
 }
 ESTIMATORS = [BrainSymphonyEmbedder, BrainSymphonyClassifier, BrainSymphonyRegressor]
-SUPERVISED = ESTIMATORS[1:]
 SUPERVISED = ESTIMATORS[1:]
 
 
@@ -49,6 +51,39 @@ def output(estimator: Any, X: Any) -> np.ndarray:
         if hasattr(estimator, name):
             return getattr(estimator, name)(X)
     return estimator.predict(X)
+
+
+# ------------------------------------------------------------ steps in parts
+
+
+@pytest.mark.parametrize("size", [1, 4, "auto"])
+@pytest.mark.parametrize("kind", SUPERVISED)
+def test_parts_of_batches_change_what_is_learned_by_rounding_only(kind, size):
+    X, y = make_data()
+    y = target_of(kind, X, y)
+    weights = np.linspace(0.5, 1.5, N)
+    params = TINY | {"dropout": 0.0, "dtype": "float64", "validation_fraction": 0.3}
+    whole, parts = (
+        kind(**params, micro_batch_size=s).fit(X, y, sample_weight=weights)
+        for s in (None, size)
+    )
+    assert clone(parts).micro_batch_size == size
+    np.testing.assert_allclose(output(parts, X), output(whole, X), rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        parts.history_[["train_loss", "valid_loss"]],
+        whole.history_[["train_loss", "valid_loss"]],
+        rtol=1e-9,
+    )
+
+
+def test_pretraining_in_parts_is_saved_and_loaded_with_its_size(tmp_path):
+    X, _ = make_data()
+    model = BrainSymphonyEmbedder(**TINY, micro_batch_size=2).fit(X)
+    model.save_pretrained(tmp_path)
+    loaded = BrainSymphonyEmbedder.from_pretrained(tmp_path)
+    assert loaded.micro_batch_size == 2
+    assert loaded.compile is False
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
 
 
 # ------------------------------------------------------------------ weights
@@ -297,3 +332,23 @@ def test_partial_fit_after_fit_goes_on():
     assert not np.array_equal(output(model, X), before)
     with pytest.raises(BrainDataError, match="needs scans of 5 regions, as in fit"):
         model.partial_fit(make_cohort(N, R + 1, T).data, y)
+
+
+# What is computed once
+
+
+def test_a_connectome_is_prepared_once_for_all_its_epochs(monkeypatch):
+    X, y = make_data()
+    calls = []
+
+    def prepare(sc: np.ndarray, **options: Any) -> dict[str, np.ndarray]:
+        calls.append(options)
+        return prepare_connectome(sc, **options)
+
+    options = {"edge_weights": "multi_hop", "structural_positions": "spectral"}
+    estimator = BrainSymphonyClassifier(**{**TINY, **options, "max_epochs": 3})
+    expected = estimator.fit(X, y).predict_proba(X)
+    monkeypatch.setattr(structural, "prepare_connectome", prepare)
+    got = clone(estimator).fit(X, y).predict_proba(X)
+    assert len(calls) == 2 * len(X)  # once for fit, once for predict_proba
+    np.testing.assert_array_equal(got, expected)

@@ -86,6 +86,15 @@ def test_a_refused_target_leaves_the_last_fit():
 BAD_PARAMETERS: list[tuple[str, Any, type[Exception], str]] = [
     ("batch_size", 0, ValueError, "batch_size == 0, must be >= 1"),
     ("batch_size", 2.5, TypeError, "batch_size must be an instance of int"),
+    ("micro_batch_size", 0, ValueError, "micro_batch_size == 0, must be >= 1"),
+    (
+        "micro_batch_size",
+        "half",
+        ValueError,
+        "a number of scans, 'auto' or None. Got 'half'",
+    ),
+    ("micro_batch_size", 2.5, TypeError, "micro_batch_size must be an instance of int"),
+    ("compile", "yes", TypeError, "compile must be an instance of bool"),
     ("max_epochs", -1, ValueError, "max_epochs == -1, must be >= "),
     ("verbose", -1, ValueError, "verbose == -1, must be >= 0"),
     ("window", 0, ValueError, "window == 0, must be >= 1"),

@@ -442,7 +442,7 @@ def validation_loss(net: Net) -> float:
     with torch.no_grad():
         for i in range(0, len(windows), 3):
             chunk = windows[i : i + 3]
-            batch, target = valid_set.collate([valid_set[window] for window in chunk])
+            batch, target = valid_set.batch(chunk)
             total += task.loss(task(**batch), target).item() * len(chunk)
     return total / len(windows)
 
@@ -658,7 +658,10 @@ def test_a_history_can_be_given_to_a_net() -> None:
     assert net.history[-1]["train_loss"] == 0.5
 
 
-def test_the_loss_falls_on_scans_that_can_be_learned() -> None:
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+def test_the_loss_falls_on_scans_that_can_be_learned(
+    micro_batch_size: int | None,
+) -> None:
     """Regions that share one signal can be predicted from each other."""
     rng = np.random.default_rng(0)
     signal = rng.normal(size=(30, WINDOW, 1)).cumsum(1)
@@ -667,7 +670,9 @@ def test_the_loss_falls_on_scans_that_can_be_learned() -> None:
     train_set = WindowDataset(reader, WINDOW, rows=range(24))
     valid_set = WindowDataset(reader, WINDOW, rows=range(24, 30))
     task = make_task(("fmri",), dropout=0.0)
-    settings = TrainingSettings(max_epochs=20, batch_size=6, lr=2e-2)
+    settings = TrainingSettings(
+        max_epochs=20, batch_size=6, micro_batch_size=micro_batch_size, lr=2e-2
+    )
     net = train(task, train_set, valid_set, settings=settings, seed=0)
     valid = [loss for _, loss in losses(net)]
     assert min(valid) < 0.6 * valid[0]
@@ -676,14 +681,18 @@ def test_the_loss_falls_on_scans_that_can_be_learned() -> None:
 def test_mixed_precision_stays_finite_and_keeps_the_weights_single() -> None:
     seen: list[torch.dtype] = []
 
-    def record(net: Net, loss: Tensor, y_pred: Any, **_: Any) -> None:
-        seen.append(y_pred["reconstruction"].prediction.dtype)
+    def record(net: Net, loss: Tensor, **_: Any) -> None:
         assert loss.dtype == torch.float32
+
+    def note(task: nn.Module, args: Any, out: Any) -> None:
+        seen.append(out["reconstruction"].prediction.dtype)
 
     settings = replace(SETTINGS, mixed_precision=True)
     for options in ({}, {"spatial_tokens": "connectivity"}):
+        task = make_task(structural_positions="spectral", **options)
+        task.register_forward_hook(note)
         net = train(
-            make_task(structural_positions="spectral", **options),
+            task,
             *make_sets(),
             settings=settings,
             seed=0,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.resampling import resample, window_starts
 from bsym_sklearn.data.scaling import ConnectomeScaler, RegionScaler
-from bsym_sklearn.training import scans
 from bsym_sklearn.training.scans import (
     RandomWindows,
     ScanReader,
@@ -68,9 +67,9 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     reads: list[tuple[str, int]] = []
     read = Cohort._read
 
-    def recorded(self: Cohort, modality: str, i: int, dtype: Any) -> np.ndarray:
+    def recorded(self: Cohort, modality: str, i: int, *args: Any) -> np.ndarray:
         reads.append((modality, i))
-        return read(self, modality, i, dtype)
+        return read(self, modality, i, *args)
 
     monkeypatch.setattr(Cohort, "_read", recorded)
     return reads
@@ -175,8 +174,8 @@ def test_a_scan_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_more_is_kept_than_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     size = 20 * R * 4  # bytes of a float32 scan
-    monkeypatch.setattr(scans, "CACHE_BYTES", 2 * size)
-    reader = ScanReader(make_cohort([20, 20, 20]), None, None, BOTH)
+    cohort = make_cohort([20, 20, 20])
+    reader = ScanReader(cohort, None, None, BOTH, cache_bytes=2 * size)
     reads = count_reads(monkeypatch)
     for _ in range(2):
         values = [reader.fmri(i) for i in range(3)]
@@ -205,22 +204,20 @@ def test_a_reader_is_pickled_without_what_it_keeps(
 
 def test_a_short_scan_is_padded_at_the_end() -> None:
     dataset = make_dataset([6, 10])
-    item = dataset[0, 0]
-    assert item["fmri"].shape == (10, R)
-    assert np.array_equal(item["fmri"][:6], draw_series(6))
-    assert not item["fmri"][6:].any()
-    batch, _ = dataset.collate([item, dataset[1, 0]])
+    batch, _ = dataset.batch([(0, 0), (1, 0)])
+    assert batch["fmri"].shape == (2, 10, R)
+    assert np.array_equal(batch["fmri"][0, :6], draw_series(6))
+    assert not batch["fmri"][0, 6:].any()
     assert batch["padding"].tolist() == [[False] * 6 + [True] * 4, [False] * 10]
 
 
 def test_a_window_is_a_copy_of_its_place_in_the_scan() -> None:
     dataset = make_dataset([25])
-    item = dataset[0, 7]
-    assert np.array_equal(item["fmri"], draw_series(25)[7:17])
-    item["fmri"][:] = 0
-    assert np.array_equal(dataset[0, 7]["fmri"], draw_series(25)[7:17])
-    batch, _ = dataset.collate([dataset[0, 7]])
-    assert "padding" not in batch
+    for _ in range(2):
+        batch, _ = dataset.batch([(0, 7)])
+        assert np.array_equal(batch["fmri"][0], draw_series(25)[7:17])
+        assert "padding" not in batch
+        batch["fmri"].zero_()
 
 
 @pytest.mark.parametrize("n_windows", [None, 1, 3])
@@ -257,12 +254,12 @@ def test_constant_regions_are_masked_whole_where_they_are_let_through() -> None:
     scaler = RegionScaler(constant_regions="mask").fit(cohort)
     for fmri_scaler in (None, scaler):
         dataset = WindowDataset(ScanReader(cohort, fmri_scaler, None, BOTH), 10)
-        batch, _ = dataset.collate([dataset[0, 3], dataset[1, 0]])
+        batch, _ = dataset.batch([(0, 3), (1, 0)])
         assert batch["fmri_mask"].shape == (2, 10, R)
         hidden = batch["fmri_mask"].all(1)
         assert hidden.tolist() == [[False, False, True, False], [False] * 4]
         assert torch.equal(batch["fmri_mask"].any(1), hidden)
-        batch, _ = dataset.collate([dataset[1, 0]])
+        batch, _ = dataset.batch([(1, 0)])
         assert "fmri_mask" not in batch
 
 
@@ -270,7 +267,7 @@ def test_a_table_of_single_time_points_has_no_constant_regions() -> None:
     X = np.random.default_rng(0).normal(size=(5, R))
     cohort = check_cohort(X, constant_regions="mask")
     dataset = WindowDataset(ScanReader(cohort, None, None, BOTH), 1)
-    batch, _ = dataset.collate([dataset[i, 0] for i in range(5)])
+    batch, _ = dataset.batch([(i, 0) for i in range(5)])
     assert batch["fmri"].shape == (5, 1, R)
     assert set(batch) == {"fmri"}
 
@@ -283,7 +280,7 @@ def test_a_batch_says_who_lacks_what() -> None:
     dataset = make_dataset(
         [25, None, 4], sc=[True, True, False], targets=targets, weights=weights
     )
-    batch, target = dataset.collate([dataset[2, 0], dataset[1, 0], dataset[0, 9]])
+    batch, target = dataset.batch([(2, 0), (1, 0), (0, 9)])
     assert batch["fmri"].shape == (3, 10, R)
     assert batch["sc"].shape == (3, R, R)
     assert batch["has_fmri"].tolist() == [True, False, True]
@@ -301,15 +298,15 @@ def test_a_batch_says_who_lacks_what() -> None:
 
 def test_a_batch_of_complete_scans_has_no_flags() -> None:
     dataset = make_dataset([12, 15], sc=[True, True])
-    batch, target = dataset.collate([dataset[0, 0], dataset[1, 2]])
+    batch, target = dataset.batch([(0, 0), (1, 2)])
     assert set(batch) == {"fmri", "sc"}
     assert set(target) == {"row"}
 
 
 def test_a_batch_without_a_modality_leaves_it_out() -> None:
     dataset = make_dataset([12, None], sc=[False, True])
-    assert set(dataset.collate([dataset[0, 0]])[0]) == {"fmri"}
-    assert set(dataset.collate([dataset[1, 0]])[0]) == {"sc"}
+    assert set(dataset.batch([(0, 0)])[0]) == {"fmri"}
+    assert set(dataset.batch([(1, 0)])[0]) == {"sc"}
 
 
 # RandomWindows
