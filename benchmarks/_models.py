@@ -27,6 +27,8 @@ from bsym_sklearn import (
     BrainSymphonyClassifier,
     BrainSymphonyEmbedder,
     BrainSymphonyRegressor,
+    NetworkClassifier,
+    NetworkRegressor,
 )
 from bsym_sklearn.data import check_cohort
 
@@ -212,6 +214,25 @@ def _supervised(fold: Fold, weights: Path | None) -> Any:
     )
 
 
+def _network(name: str) -> Callable[[Fold], Any]:
+    def make(fold: Fold) -> Any:
+        estimator = {
+            "classification": NetworkClassifier,
+            "regression": NetworkRegressor,
+        }[fold.kind]
+        settings = fold.settings
+        return estimator(
+            name,
+            window=settings.window,
+            batch_size=settings.batch_size,
+            validation_fraction=settings.validation_fraction,
+            random_state=fold.seed,
+            group_column=GROUP,
+        )
+
+    return make
+
+
 def _chance(fold: Fold) -> Any:
     if fold.kind == "classification":
         return DummyClassifier(strategy="prior")
@@ -257,6 +278,18 @@ ROWS = {
     "correlation-sc": Row(
         "correlation, SC + linear", _edges("correlation", "sc"), ("fmri", "sc")
     ),
+    "mean_mlp": Row("meanMLP", _network("mean_mlp"), ("fmri",), seeded=True),
+    "transformer": Row(
+        "transformer over time", _network("transformer"), ("fmri",), seeded=True
+    ),
+    "brainnetcnn": Row("BrainNetCNN", _network("brainnetcnn"), ("fmri",), seeded=True),
+    "bnt": Row(
+        "Brain Network Transformer",
+        _network("brain_network_transformer"),
+        ("fmri",),
+        seeded=True,
+    ),
+    "braingnn": Row("BrainGNN", _network("braingnn"), ("fmri",), seeded=True),
     "random": Row(
         "BrainSymphony random, frozen + linear",
         lambda fold: linear(fold, _frozen(fold, None)),

@@ -17,7 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.estimators.base import BaseBrainEstimator
+from bsym_sklearn.estimators.persistence import (
+    MODULE,
+    PREPROCESSING,
+    SavableMixin,
+    take_prefix,
+)
 from bsym_sklearn.estimators.preprocessing import Preprocessing
 from bsym_sklearn.exceptions import BrainSymphonyWarning, CheckpointError
 from bsym_sklearn.model.brainsymphony import STREAMS, BrainSymphony
@@ -32,12 +37,13 @@ N_GRADIENTS = 10  # as published
 PERCEIVER_HEADS = 2  # as published
 POOLINGS = ("mean", "network", "regions")
 REFERENCE_FOLDERS = ("functional_v1", "structural_v1")
-BACKBONE = "module.backbone."  # names of tensors in a saved estimator
-PREPROCESSING = "preprocessing."
+BACKBONE = f"{MODULE}backbone."  # names of tensors in a saved estimator
 
 
-class BaseBrainSymphony(BaseBrainEstimator):
+class BaseBrainSymphony(SavableMixin):
     """Constructor and backbone of the three BrainSymphony estimators."""
+
+    dropout: float
 
     def __init__(
         self,
@@ -135,6 +141,7 @@ class BaseBrainSymphony(BaseBrainEstimator):
     def _check_parameters(self) -> None:
         """Check the parameters of the backbone too; the model checks its options."""
         super()._check_parameters()
+        self._check_share("dropout")
         for name in ("dim", "depth", "n_heads", "mask_span"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         check_scalar(self.perceiver_depth, "perceiver_depth", Integral, min_val=0)
@@ -191,6 +198,14 @@ class BaseBrainSymphony(BaseBrainEstimator):
         if uses_gradients:
             backbone.set_coordinates(torch.from_numpy(self.preprocessing_.coordinates))
         return backbone
+
+    def _make_backbone(self, config: Mapping[str, Any]) -> BrainSymphony:
+        """Return the backbone that `config` describes, untrained."""
+        return BrainSymphony(**config)
+
+    def _prepare_sc(self) -> Any:
+        """Return what to compute once per connectome."""
+        return self.backbone_.prepare_sc
 
     def _fit_preprocessing(
         self,
@@ -399,19 +414,3 @@ def _attention_of_batch(
         return None
     inputs = {k: v for k, v in batch.items() if not k.startswith("has_")}
     return backbone.attention_maps(stream, **inputs)
-
-
-def take_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose name begins with `prefix`, without it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> list(take_prefix({"a.x": torch.zeros(1), "b.x": torch.zeros(1)}, "a."))
-    ['x']
-    """
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

@@ -71,7 +71,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     micro_batch_size: int | str | None
     lr: float
     weight_decay: float
-    dropout: float
+    dropout: float | None
     validation_fraction: float
     patience: int | None
     group_column: str
@@ -127,11 +127,9 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         self._check_sizes()
         check_scalar(self.lr, "lr", Real, min_val=0, include_boundaries="neither")
         check_scalar(self.weight_decay, "weight_decay", Real, min_val=0)
-        for name in ("dropout", "validation_fraction"):
-            value = getattr(self, name)
-            check_scalar(
-                value, name, Real, min_val=0, max_val=1, include_boundaries="left"
-            )
+        self._check_share("validation_fraction")
+        if self.dropout is not None:  # None: as the network was published
+            self._check_share("dropout")
         if self.t_r is not None and not isinstance(self.t_r, str):
             check_scalar(self.t_r, "t_r", Real, min_val=0, include_boundaries="neither")
         if self.standardize is not None:
@@ -151,6 +149,11 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
                 f"{self.random_state!r}. A fit that is not reproducible cannot be "
                 "resumed."
             )
+
+    def _check_share(self, name: str) -> None:
+        """Check that the parameter of this name is in [0, 1)."""
+        value = getattr(self, name)
+        check_scalar(value, name, Real, min_val=0, max_val=1, include_boundaries="left")
 
     def _check_sizes(self) -> None:
         """Check the parameters that count something."""
@@ -250,6 +253,18 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         return wanted
 
     # -------------------------------------------------------------- training
+
+    def _initial_task(self, cohort: Cohort, seed: int) -> nn.Module:
+        """Return the task of a target; set what is fitted before training."""
+        raise NotImplementedError(f"{type(self).__name__}._initial_task")
+
+    def _description(self) -> str:
+        """Return what the training is called."""
+        return "training"
+
+    def _lr_scales(self, task: Any) -> dict[str, float]:
+        """Return factors on the learning rate by parameter name."""
+        return {}
 
     def _draw_seed(self) -> int:
         """Return the seed of this fit."""
@@ -397,9 +412,13 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         reader = self.preprocessing_.reader(cohort, t_r, dtype)
         return replace(reader, prepare_sc=prepare_sc)
 
+    def _prepare_sc(self) -> Any:
+        """Return what to compute once per connectome, None for nothing."""
+        return None
+
     def _dataset(self, cohort: Cohort) -> WindowDataset:
         """Return the covering windows of the scans."""
-        reader = self._reader(cohort, self.backbone_.prepare_sc)
+        reader = self._reader(cohort, self._prepare_sc())
         return WindowDataset(
             reader, self.preprocessing_.window, n_windows=self.n_windows
         )

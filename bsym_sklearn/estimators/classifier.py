@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from sklearn.base import ClassifierMixin
-from sklearn.callback import with_callbacks
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from torch import Tensor
 
 from bsym_sklearn.estimators.supervised import BaseSupervised
-from bsym_sklearn.exceptions import BrainDataError
+from bsym_sklearn.estimators.targets import ScanClassifierMixin
 
 
-class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
+class BrainSymphonyClassifier(ScanClassifierMixin, BaseSupervised):
     """Classify scans with a BrainSymphony model.
 
     Train from scratch, from pretrained weights, or after self-supervision on
@@ -61,9 +53,6 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
     >>> clf.fit(cohort.data, cohort.target).predict_proba(cohort.data).shape
     (12, 2)
     """
-
-    _kind = "classification"
-    classes_: np.ndarray
 
     def __init__(
         self,
@@ -167,147 +156,3 @@ class BrainSymphonyClassifier(ClassifierMixin, BaseSupervised):
             verbose=verbose,
         )
         self.class_weight = class_weight
-
-    @with_callbacks
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on labelled scans.
-
-        Parameters
-        ----------
-        X : cohort of n scans
-            See :func:`~bsym_sklearn.data.check_cohort`.
-        y : array-like of shape (n,)
-            Class labels.
-        sample_weight : array-like of shape (n,) or None, default=None
-            Non-negative weight of each scan in the loss.
-
-        Returns
-        -------
-        self : BrainSymphonyClassifier
-
-        Raises
-        ------
-        BrainDataError
-            If the scans cannot be used, or `y` has another length or one class.
-        ValueError
-            If a parameter is out of range.
-        """
-        self._check_parameters()
-        going_on = self.warm_start and hasattr(self, "net_")
-        cohort = self._check_scans(X, reset=not going_on)
-        y = self._check_classes(y, len(cohort))
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise BrainDataError(
-                f"{type(self).__name__} needs at least 2 classes in y. Got 1 class: "
-                f"{classes.tolist()}. Check the selection of rows."
-            )
-        if not going_on:
-            self.classes_ = classes
-        codes = self._encode(y)
-        return self._fit(
-            X,
-            y,
-            cohort,
-            targets=torch.from_numpy(codes),
-            weights=self._weights(y, sample_weight),
-            strata=codes,
-        )
-
-    def partial_fit(
-        self,
-        X: Any,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Train for one more epoch on these scans, at the constant rate `lr`.
-
-        Scaling and sizes are fixed by the first call.
-
-        Parameters
-        ----------
-        X : cohort of n scans
-            See :func:`~bsym_sklearn.data.check_cohort`.
-        y : array-like of shape (n,)
-            Class labels.
-        classes : array-like of shape (n_classes,) or None, default=None
-            All labels that will come; by default those of the first call.
-        sample_weight : array-like of shape (n,) or None, default=None
-            Non-negative weight of each scan in the loss.
-
-        Returns
-        -------
-        self : BrainSymphonyClassifier
-        """
-        self._check_parameters()
-        first = not hasattr(self, "net_")
-        cohort = self._check_scans(X, reset=first)
-        y = self._check_classes(y, len(cohort))
-        if first:
-            self.classes_ = np.unique(y if classes is None else np.asarray(classes))
-        targets = torch.from_numpy(self._encode(y))
-        return self._partial_fit(cohort, targets, self._weights(y, sample_weight))
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : cohort of n scans
-            See :func:`~bsym_sklearn.data.check_cohort`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            Rows sum to one; columns as in `classes_`. Averaged over the windows
-            of a scan.
-        """
-        return self._predict(
-            X, lambda batch: self.net_.module_(**batch).double().softmax(1)
-        )
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each scan.
-
-        Parameters
-        ----------
-        X : cohort of n scans
-            See :func:`~bsym_sklearn.data.check_cohort`.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        most_probable = self.predict_proba(X).argmax(1)
-        return self.classes_[most_probable]
-
-    def _n_outputs(self) -> int:
-        return len(self.classes_)
-
-    def _check_classes(self, y: Any, n_scans: int) -> np.ndarray:
-        """Return class labels, one per scan."""
-        y = self._check_y(y, n_scans)
-        check_classification_targets(y)
-        return y
-
-    def _encode(self, y: np.ndarray) -> np.ndarray:
-        """Return class codes as int64."""
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise BrainDataError(
-                f"{type(self).__name__} needs labels among {self.classes_.tolist()}. "
-                f"Got {unknown.tolist()[:3]}. Pass all `classes` in the first call."
-            )
-        return np.searchsorted(self.classes_, y).astype(np.int64)
-
-    def _weights(self, y: np.ndarray, sample_weight: Any) -> Tensor | None:
-        """Return the product of sample and class weights, of mean one."""
-        weights = self._sample_weights(sample_weight, len(y))
-        if self.class_weight is not None:
-            # classes that this call lacks count as they would alone
-            present = np.unique(y)
-            by_class = compute_class_weight(self.class_weight, classes=present, y=y)
-            by_scan = by_class[np.searchsorted(present, y)]
-            weights = by_scan if weights is None else weights * by_scan
-        return self._as_weights(weights)

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
+from bsym_sklearn.estimators.backbone import BaseBrainSymphony
 from bsym_sklearn.estimators.decoding import Decoder, check_masks
-from bsym_sklearn.estimators.persistence import SavableMixin
 from bsym_sklearn.exceptions import BrainDataError
 from bsym_sklearn.model.brainsymphony import BrainSymphony
 from bsym_sklearn.training.callbacks import EpochCallbacks
@@ -25,7 +25,7 @@ from bsym_sklearn.training.objectives import MaskedTask
 NETWORK_COLUMNS = ("network", "network7")  # of the table of regions
 
 
-class BrainSymphonyEmbedder(TransformerMixin, SavableMixin):
+class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
     """Embed scans with a BrainSymphony model, pretrained on the scans of `fit`.
 
     `fit` hides parts of each scan and learns to predict them; no target is

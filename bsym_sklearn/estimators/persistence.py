@@ -18,24 +18,20 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from bsym_sklearn.estimators.backbone import (
-    PREPROCESSING,
-    BaseBrainSymphony,
-    take_prefix,
-)
+from bsym_sklearn.estimators.base import BaseBrainEstimator
 from bsym_sklearn.estimators.preprocessing import Preprocessing
 from bsym_sklearn.exceptions import CheckpointError
-from bsym_sklearn.model.brainsymphony import BrainSymphony
 from bsym_sklearn.training.checkpoints import load_bundle, load_weights, save_bundle
 from bsym_sklearn.training.net import make_net, set_history
 from bsym_sklearn.version import __version__
 
-MODULE = "module."
+# How names of tensors begin.
+MODULE, PREPROCESSING = "module.", "preprocessing."
 # Fitted attributes that are rebuilt from tensors.
 REBUILT = ("net_", "preprocessing_")
 
 
-class SavableMixin(BaseBrainSymphony):
+class SavableMixin(BaseBrainEstimator):
     """`save_pretrained`, `from_pretrained` and plain pickles."""
 
     participants_: list[str]
@@ -150,7 +146,7 @@ class SavableMixin(BaseBrainSymphony):
         params = self.get_params(deep=False)
         if isinstance(self.random_state, np.random.RandomState):
             params["random_state"] = self.seed_
-        for place in ("checkpoint_dir", "pretrained"):
+        for place in {"checkpoint_dir", "pretrained"} & params.keys():
             params[place] = None  # of the machine it was fitted on
         config = {
             "class": type(self).__name__,
@@ -182,7 +178,7 @@ class SavableMixin(BaseBrainSymphony):
         self.preprocessing_ = Preprocessing.restore(
             config["preprocessing"], take_prefix(tensors, PREPROCESSING)
         )
-        task = self._as_dtype(self._make_task(BrainSymphony(**config["backbone"])))
+        task = self._as_dtype(self._make_task(self._make_backbone(config["backbone"])))
         load_weights(task, take_prefix(tensors, MODULE), source=type(self).__name__)
         settings = self._settings(self.max_epochs, None)
         if settings.device.startswith("cuda") and not torch.cuda.is_available():
@@ -190,9 +186,29 @@ class SavableMixin(BaseBrainSymphony):
         self.net_ = make_net(task, settings)
         set_history(self.net_, config["history"])
 
-    def _make_task(self, backbone: BrainSymphony) -> torch.nn.Module:
+    def _make_backbone(self, config: Mapping[str, Any]) -> torch.nn.Module:
+        """Return the backbone that `config` describes, untrained."""
+        raise NotImplementedError(f"{type(self).__name__}._make_backbone")
+
+    def _make_task(self, backbone: Any) -> torch.nn.Module:
         """Return the task around `backbone`, untrained."""
         raise NotImplementedError(f"{type(self).__name__}._make_task")
+
+
+def take_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose name begins with `prefix`, without it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> list(take_prefix({"a.x": torch.zeros(1), "b.x": torch.zeros(1)}, "a."))
+    ['x']
+    """
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _to_json(value: Any) -> Any:

@@ -1,36 +1,27 @@
-"""Behaviour shared by the classifier and the regressor."""
+"""BrainSymphony with a target: what its classifier and its regressor share."""
 
 from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
-import pandas as pd
-import torch
-from sklearn.utils import Tags, check_array, check_scalar, column_or_1d
-from sklearn.utils.validation import _check_sample_weight
-from torch import Tensor
+from sklearn.utils import check_scalar
 
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.estimators.persistence import SavableMixin
-from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
+from bsym_sklearn.estimators.backbone import BaseBrainSymphony
+from bsym_sklearn.exceptions import BrainSymphonyWarning
 from bsym_sklearn.model.brainsymphony import BrainSymphony
 from bsym_sklearn.model.heads import TaskHead
 from bsym_sklearn.model.layers import check_choice
-from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.training.objectives import SupervisedTask
 
 
-class BaseSupervised(SavableMixin):
-    """Constructor and fit of BrainSymphony with a target."""
+class BaseSupervised(BaseBrainSymphony):
+    """Constructor and task of BrainSymphony with a target."""
 
-    _kind: str  # of loss: "classification" or "regression"
-    seed_: int
-    participants_: list[str]
-    n_partial_fits_: int
+    _kind: str  # of loss, set by a mixin of `targets`
 
     def __init__(
         self,
@@ -133,11 +124,6 @@ class BaseSupervised(SavableMixin):
         self.pretrain_epochs = pretrain_epochs
         self.layer_decay = layer_decay
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
-
     def _check_parameters(self) -> None:
         """Check the parameters of fine-tuning too."""
         super()._check_parameters()
@@ -162,46 +148,9 @@ class BaseSupervised(SavableMixin):
         """Return the outputs of the head, known once the target is."""
         raise NotImplementedError(f"{type(self).__name__}._n_outputs")
 
-    def _check_y(self, y: Any, n_scans: int) -> np.ndarray:
-        """Return `y` as one finite value per scan."""
-        who = type(self).__name__
-        if y is None:
-            raise ValueError(
-                f"{who} requires y to be passed, but the target y is None. Pass one "
-                "target per scan."
-            )
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
-        y = column_or_1d(y, warn=True)
-        missing = pd.isna(y)
-        if missing.any():  # None or NA among labels; check_array finds NaN
-            raise BrainDataError(
-                f"{who} needs a target for every scan. Got none, first in scan "
-                f"{int(missing.argmax())}. Leave the scan out."
-            )
-        if len(y) != n_scans:
-            raise BrainDataError(
-                f"{who} needs one target per scan. Got inconsistent numbers: "
-                f"{n_scans} scans and {len(y)} targets. Select the same rows of both."
-            )
-        return y
-
-    def _sample_weights(self, sample_weight: Any, n_scans: int) -> np.ndarray | None:
-        """Return checked weights, or None for equal ones."""
-        if sample_weight is None:
-            return None
-        return _check_sample_weight(
-            sample_weight, np.zeros((n_scans, 1)), ensure_non_negative=True
-        )
-
-    def _as_weights(self, weights: np.ndarray | None) -> Tensor | None:
-        """Return weights of mean one as a tensor."""
-        if weights is None:
-            return None
-        return torch.from_numpy(weights / weights.mean()).to(self._float())
-
-    def _float(self) -> torch.dtype:
-        """Return the type of targets and weights."""
-        return torch.float64 if self.dtype == "float64" else torch.float32
+    def _description(self) -> str:
+        """Return what the training is called."""
+        return "fine-tuning" if self.strategy == "finetune" else "probing"
 
     def _make_task(self, backbone: BrainSymphony) -> SupervisedTask:
         """Return the supervised task around `backbone`, its head at zero."""
@@ -216,38 +165,6 @@ class BaseSupervised(SavableMixin):
         return SupervisedTask(
             backbone, head, kind=self._kind, frozen=self.strategy == "probe"
         )
-
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        cohort: Cohort,
-        targets: Tensor,
-        weights: Tensor | None,
-        strata: np.ndarray | None,
-    ) -> Self:
-        """Pretrain if asked for, then train on the targets."""
-        self.seed_ = seed = self._draw_seed()
-        context = self._init_callback_context(max_subtasks=self.max_epochs)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        task = self._initial_task(cohort, seed)
-        going_on = self.warm_start and hasattr(self, "net_")
-        seen = self.participants_ if going_on else self._pretrained_on
-        self.participants_ = sorted({*seen, *self._participants(cohort)})
-        self.net_ = self._train(
-            task,
-            cohort,
-            seed=seed,
-            max_epochs=self.max_epochs,
-            description="fine-tuning" if self.strategy == "finetune" else "probing",
-            targets=targets,
-            weights=weights,
-            strata=strata,
-            lr_scales=self._lr_scales(task),
-            callbacks=[EpochCallbacks(self, context, X, y)],
-        )
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return self
 
     def _initial_task(self, cohort: Cohort, seed: int) -> SupervisedTask:
         """Return the task to train: the last one, or a new one, pretrained or not."""
@@ -287,28 +204,3 @@ class BaseSupervised(SavableMixin):
             name: scales.get(id(parameter), 1.0)
             for name, parameter in task.named_parameters()
         }
-
-    def _partial_fit(
-        self, cohort: Cohort, targets: Tensor, weights: Tensor | None
-    ) -> Self:
-        """Train for one epoch on these scans, from where training stands."""
-        first = not hasattr(self, "net_")
-        if first:
-            self.seed_ = self._draw_seed()
-            task = self._initial_task(cohort, self.seed_)
-            self.participants_ = self._pretrained_on
-            self.n_partial_fits_ = 0
-        else:
-            task = self.net_.module_
-            self.n_partial_fits_ = getattr(self, "n_partial_fits_", 0) + 1
-        seen = {*self.participants_, *self._participants(cohort)}
-        self.participants_ = sorted(seen)
-        self.net_ = self._train_one_epoch(
-            task,
-            cohort,
-            seed=self.seed_ + self.n_partial_fits_,
-            targets=targets,
-            weights=weights,
-            net=None if first else self.net_,
-        )
-        return self

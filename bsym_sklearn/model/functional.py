@@ -121,9 +121,18 @@ def connectivity_profiles(inputs: FMRIInput) -> Tensor:
     tensor([[[ 0.0000, -3.8000],
              [-3.8000,  0.0000]]])
     """
-    visible = inputs.visible  # (B, T, R)
+    # Counts and small differences: at least single precision, whatever is around.
+    with torch.autocast(inputs.series.device.type, enabled=False):
+        return _fisher_z(inputs).to(inputs.series)
+
+
+def _fisher_z(inputs: FMRIInput) -> Tensor:
+    """See :func:`connectivity_profiles`."""
+    series, visible = inputs.series, inputs.visible  # each (B, T, R)
+    if series.dtype in (torch.bfloat16, torch.float16):
+        series, visible = series.float(), visible.float()
     count = visible.sum(1, keepdim=True).clamp(min=1)
-    centred = (inputs.series - inputs.series.sum(1, keepdim=True) / count) * visible
+    centred = (series - series.sum(1, keepdim=True) / count) * visible
     variance = centred.square().sum(1) / count[:, 0]  # (B, R)
     pairs = (visible.transpose(1, 2) @ visible).clamp(min=1)  # (B, R, R)
     covariance = centred.transpose(1, 2) @ centred / pairs

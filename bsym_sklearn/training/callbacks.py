@@ -343,3 +343,19 @@ class EpochCallbacks(Callback):
         # the next epoch sets it back to training.
         if stop:
             raise StopTraining
+
+
+class UpdateTarget(Callback):
+    """Let the target encoder follow the encoder after each step, as published."""
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **_: Any) -> None:
+        """Count the steps to come."""
+        self.n_steps = math.ceil(len(X) / net.batch_size) * net.max_epochs
+
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **_: Any) -> None:
+        """Move the target encoder by what the schedule says."""
+        if training:
+            per_epoch = self.n_steps // net.max_epochs
+            epoch, batch = len(net.history), len(net.history[-1]["batches"])
+            done = (epoch - 1) * per_epoch + batch
+            net.module_.backbone.update_target(min(done / self.n_steps, 1.0))

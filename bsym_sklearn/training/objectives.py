@@ -404,17 +404,38 @@ class SupervisedTask(nn.Module):
 
     def loss(self, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
         """Return the mean loss, weighted by ``target["weight"]`` if it is there."""
-        # mixed precision predicts in bfloat16, too coarse to add up
-        prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-        if self.kind == "classification":
-            losses = F.cross_entropy(prediction, target["target"], reduction="none")
-        else:
-            losses = (prediction.squeeze(1) - target["target"]).square()
-        if "weight" not in target:
-            return losses.mean()
-        # Weights have mean one over the training scans: dividing by the batch
-        # size, not its weight, keeps a scan's influence the same in every batch.
-        return (losses * target["weight"]).mean()
+        return target_loss(self.kind, prediction, target)
+
+
+def target_loss(kind: str, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
+    """Return the mean loss of predictions of a target.
+
+    Parameters
+    ----------
+    kind : {"classification", "regression"}
+        Cross-entropy over class codes, or squared error.
+    prediction : Tensor of shape (B, C)
+        Logits, or values with C = 1.
+    target : dict of str to Tensor
+        ``"target"`` (B,), and ``"weight"`` (B,) if scans are weighted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> target_loss("regression", torch.ones(2, 1), {"target": torch.zeros(2)})
+    tensor(1.)
+    """
+    # mixed precision predicts in bfloat16, too coarse to add up
+    prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+    if kind == "classification":
+        losses = F.cross_entropy(prediction, target["target"], reduction="none")
+    else:
+        losses = (prediction.squeeze(1) - target["target"]).square()
+    if "weight" not in target:
+        return losses.mean()
+    # Weights have mean one over the training scans: dividing by the batch
+    # size, not its weight, keeps a scan's influence the same in every batch.
+    return (losses * target["weight"]).mean()
 
 
 def _existing(

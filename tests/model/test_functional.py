@@ -182,3 +182,16 @@ def test_gradient_positions_of_a_group_are_those_of_each_scan() -> None:
 def test_unknown_option_is_an_error(option: str) -> None:
     with pytest.raises(ValueError, match=f"`(spatial_)?{option}` must be one of"):
         SpatialStream(R, T, **SIZES, **{option: "other"})
+
+
+def test_connectivity_is_as_exact_under_autocast() -> None:
+    """bfloat16 counts 600 time points as 600, but 601 as 600."""
+    generator = torch.Generator().manual_seed(0)
+    series = torch.randn(1, 601, 4, generator=generator)
+    expected = connectivity_profiles(FMRIInput(series))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = connectivity_profiles(FMRIInput(series))
+    assert torch.equal(got, expected)
+    half = connectivity_profiles(FMRIInput(series.bfloat16()))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, atol=0.02, rtol=0.02)

@@ -1,0 +1,1 @@
+"""Questions asked of models and their predictions, answered in arrays and tables."""
