@@ -74,6 +74,11 @@ def test_comparison_has_all_rows_and_says_what_loses(
         "tangent + linear",
         "SC + linear",
         "correlation, SC + linear",
+        "meanMLP",
+        "transformer over time",
+        "BrainNetCNN",
+        "Brain Network Transformer",
+        "BrainGNN",
         "BrainSymphony random, frozen + linear",
         "BrainSymphony pretrained, frozen + linear",
         "BrainSymphony from scratch",
@@ -87,14 +92,14 @@ def test_comparison_has_all_rows_and_says_what_loses(
     assert table.filter(like="BrainSymphony", axis=0)["parameters"].gt(100).all()
     text = capsys.readouterr().out
     assert text.count("Pretraining: ") == 2
-    assert text.count("of 2 folds).") == 5 + 2  # each network, and each pair
+    assert text.count("of 2 folds).") == 10 + 2  # each network, and each pair
     settings = json.loads((out / "settings.json").read_text())
     assert settings["seeds"] == [0]
     assert settings["settings"]["dim"] == 4
     assert settings["versions"]["torch"]
     predictions = pd.read_csv(out / "predictions.csv")
     per_scan = predictions.groupby(["model", "scan"]).size()
-    assert len(per_scan) == 11 * 12  # every scan is tested once by every model
+    assert len(per_scan) == 16 * 12  # every scan is tested once by every model
     assert per_scan.eq(1).all()
     assert (out / "table.md").read_text().startswith("| model | accuracy |")
     assert "BrainSymphony" in (out / "table.txt").read_text()
