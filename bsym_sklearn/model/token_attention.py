@@ -207,11 +207,17 @@ def _attend(
 
 def _variance(region: Tensor, time: Tensor, taps: Tensor, series: Tensor) -> Tensor:
     """Return the variance over channels of each token, from centred parts."""
-    windows = sample_windows(series)  # (B, R, T, TAPS), a view
     total = region.square().sum(-1).unsqueeze(2) + time.square().sum(-1).unsqueeze(1)
     total = total + 2 * region @ time.transpose(1, 2)
-    along = 2 * ((region @ taps).unsqueeze(2) + (time @ taps).unsqueeze(1))
-    total = total + ((windows @ (taps.T @ taps) + along) * windows).sum(-1)
+    of_region, of_time = 2 * region @ taps, 2 * time @ taps  # (B, R or T, TAPS)
+    gram = taps.T @ taps
+    samples = sample_windows(series).unbind(-1)  # views (B, R, T): one, TAPS times
+    for k, sample in enumerate(samples):
+        slope = of_region[..., k].unsqueeze(2) + of_time[..., k].unsqueeze(1)
+        for other in range(k + 1):  # the Gram matrix is symmetric
+            twice = 1 if other == k else 2
+            slope = slope + twice * gram[k, other] * samples[other]
+        total = total + slope * sample
     return total.clamp_min(0) / len(taps)
 
 
