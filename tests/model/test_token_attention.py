@@ -363,3 +363,27 @@ def test_torch_compile_gives_the_same_without_a_break() -> None:
             assert right is None
         else:
             torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_torch_kernel_equals_the_plain_computation_on_cuda(
+    dtype: torch.dtype,
+) -> None:
+    case = draw(3, 2, 40, 8, 30, 50)
+    absent = torch.arange(50).expand(3, 50) >= torch.tensor([[50], [41], [7]])
+    expected = with_gradients(naive, case, absent)
+    on_device = Case(*(leaf.cuda() for leaf in case))
+    assert pick_kernel(torch.device("cuda")) is plain
+
+    def attend(given: Case, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert hidden is not None
+        mixed, mass = fast(given, hidden.cuda())
+        return mixed.cpu(), mass.cpu()
+
+    got = with_gradients(attend, on_device, absent, dtype)
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-3
+    for left, right in zip(got, expected, strict=True):
+        bound = tolerance * max(1.0, right.abs().max().item())
+        assert (left.cpu().double() - right).abs().max() <= bound
