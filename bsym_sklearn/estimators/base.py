@@ -252,7 +252,20 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
             )
         return wanted
 
+    def _require_fmri(self, cohort: Cohort) -> None:
+        """Refuse scans without fMRI, for models that read nothing else."""
+        for i, fmri in enumerate(cohort.fmri):
+            if fmri is None:
+                raise BrainDataError(
+                    f"{type(self).__name__} needs fMRI in every row. Got none, first "
+                    f"in scan {i}. Leave the scan out."
+                )
+
     # -------------------------------------------------------------- training
+
+    def _n_outputs(self) -> int:
+        """Return the outputs of the network, known once the target is."""
+        raise NotImplementedError(f"{type(self).__name__}._n_outputs")
 
     def _initial_task(self, cohort: Cohort, seed: int) -> nn.Module:
         """Return the task of a target; set what is fitted before training."""

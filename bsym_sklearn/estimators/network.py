@@ -13,7 +13,6 @@ from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.estimators.persistence import SavableMixin
 from bsym_sklearn.estimators.preprocessing import Preprocessing
 from bsym_sklearn.estimators.targets import ScanClassifierMixin, ScanRegressorMixin
-from bsym_sklearn.exceptions import BrainDataError
 from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.model.rivals import (
     BrainGNN,
@@ -99,22 +98,13 @@ class BaseNetwork(SavableMixin):
         super()._check_parameters()
         check_choice(self.network, tuple(NETWORKS), "network")
 
-    def _n_outputs(self) -> int:
-        """Return the outputs of the network, known once the target is."""
-        raise NotImplementedError(f"{type(self).__name__}._n_outputs")
-
     def _initial_task(self, cohort: Cohort, seed: int) -> NetworkTask:
         """Return the task to train: the last one, or a new one."""
         if self.warm_start and hasattr(self, "net_"):
             return self.net_.module_
         self._pretrained_on: list[str] = []
         self.modalities_ = self._select_modalities(cohort)
-        for i, fmri in enumerate(cohort.fmri):
-            if fmri is None:
-                raise BrainDataError(
-                    f"{type(self).__name__} needs fMRI in every row. Got none, first "
-                    f"in scan {i}. Leave the scan out."
-                )
+        self._require_fmri(cohort)
         self.preprocessing_ = Preprocessing.fit(
             cohort,
             modalities=self.modalities_,

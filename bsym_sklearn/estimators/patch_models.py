@@ -17,11 +17,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.estimators.persistence import MODULE, SavableMixin, take_prefix
+from bsym_sklearn.estimators.persistence import (
+    MODULE,
+    PREPROCESSING,
+    SavableMixin,
+    take_prefix,
+)
 from bsym_sklearn.estimators.preprocessing import Preprocessing
 from bsym_sklearn.estimators.targets import ScanClassifierMixin, ScanRegressorMixin
 from bsym_sklearn.exceptions import (
-    BrainDataError,
     BrainSymphonyWarning,
     CheckpointError,
 )
@@ -123,12 +127,7 @@ class BasePatchModel(SavableMixin):
         """Fit the preprocessing and return a backbone on these scans."""
         self._pretrained_on: list[str] = []
         self.modalities_ = self._select_modalities(cohort)
-        for i, fmri in enumerate(cohort.fmri):
-            if fmri is None:
-                raise BrainDataError(
-                    f"{type(self).__name__} needs fMRI in every row. Got none, first "
-                    f"in scan {i}. Leave the scan out."
-                )
+        self._require_fmri(cohort)
         if self.pretrained is not None:
             return self._load_pretrained(cohort)
         # Single time points (a table) have no connectivity, and so no gradients.
@@ -185,7 +184,7 @@ class BasePatchModel(SavableMixin):
         try:
             backbone = self._make_backbone(config["backbone"])
             self.preprocessing_ = Preprocessing.restore(
-                config["preprocessing"], take_prefix(tensors, "preprocessing.")
+                config["preprocessing"], take_prefix(tensors, PREPROCESSING)
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -424,10 +423,6 @@ class BasePatchSupervised(BasePatchModel):
         check_choice(self.strategy, ("finetune", "probe"), "strategy")
         check_scalar(self.pretrain_epochs, "pretrain_epochs", Integral, min_val=0)
         check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
-
-    def _n_outputs(self) -> int:
-        """Return the outputs of the head, known once the target is."""
-        raise NotImplementedError(f"{type(self).__name__}._n_outputs")
 
     def _initial_task(self, cohort: Cohort, seed: int) -> PatchPrediction:
         """Return the task to train: the last one, or a new one, pretrained or not."""

@@ -144,10 +144,6 @@ class BaseSupervised(BaseBrainSymphony):
         """Return the epochs of self-supervision in a fit."""
         return self.pretrain_epochs
 
-    def _n_outputs(self) -> int:
-        """Return the outputs of the head, known once the target is."""
-        raise NotImplementedError(f"{type(self).__name__}._n_outputs")
-
     def _description(self) -> str:
         """Return what the training is called."""
         return "fine-tuning" if self.strategy == "finetune" else "probing"

@@ -40,10 +40,6 @@ class TargetMixin(BaseBrainEstimator):
         tags.target_tags.required = True
         return tags
 
-    def _n_outputs(self) -> int:
-        """Return the outputs of the head, known once the target is."""
-        raise NotImplementedError(f"{type(self).__name__}._n_outputs")
-
     def _check_y(self, y: Any, n_scans: int) -> np.ndarray:
         """Return `y` as one finite value per scan."""
         who = type(self).__name__

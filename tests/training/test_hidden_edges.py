@@ -133,6 +133,8 @@ def test_a_masked_step_waits_for_no_device(options: dict[str, Any]) -> None:
     task.loss(task(**batch), {}).backward()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        task.loss(task(**batch), {}).backward()
+        loss = task.loss(task(**batch), {})
+        loss.backward()  # an operation that waits raises
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
