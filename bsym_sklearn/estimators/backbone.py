@@ -62,6 +62,8 @@ class BaseBrainSymphony(SavableMixin):
         n_heads: int = 4,
         dropout: float = 0.1,
         spatial_tokens: str = "connectivity",
+        temporal_tokens: str = "states",
+        temporal_kernel: int = 1,
         positions: str = "learned",
         perceiver_residual: str = "region",
         decoder: str = "temporal",
@@ -107,6 +109,8 @@ class BaseBrainSymphony(SavableMixin):
         self.n_heads = n_heads
         self.dropout = dropout
         self.spatial_tokens = spatial_tokens
+        self.temporal_tokens = temporal_tokens
+        self.temporal_kernel = temporal_kernel
         self.positions = positions
         self.perceiver_residual = perceiver_residual
         self.decoder = decoder
@@ -142,7 +146,7 @@ class BaseBrainSymphony(SavableMixin):
         """Check the parameters of the backbone too; the model checks its options."""
         super()._check_parameters()
         self._check_share("dropout")
-        for name in ("dim", "depth", "n_heads", "mask_span"):
+        for name in ("dim", "depth", "n_heads", "mask_span", "temporal_kernel"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         check_scalar(self.perceiver_depth, "perceiver_depth", Integral, min_val=0)
         check_scalar(
@@ -183,6 +187,8 @@ class BaseBrainSymphony(SavableMixin):
             structural_heads=self.n_heads,
             dropout=self.dropout,
             spatial_tokens=self.spatial_tokens,
+            temporal_tokens=self.temporal_tokens,
+            temporal_kernel=self.temporal_kernel,
             positions=self.positions,
             n_gradients=n_gradients,
             edge_weights=self.edge_weights,

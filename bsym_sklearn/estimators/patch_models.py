@@ -441,7 +441,6 @@ class BasePatchSupervised(BasePatchModel):
             backbone.dim,
             self._n_outputs(),
             pooling=self.pooling,
-            temporal=False,
         )
         frozen = self.strategy == "probe"
         return PatchPrediction(backbone, head, kind=self._kind, frozen=frozen)

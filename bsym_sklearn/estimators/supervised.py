@@ -17,6 +17,11 @@ from bsym_sklearn.model.heads import TaskHead
 from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.training.objectives import SupervisedTask
 
+# The states are one wide layer and its read-out. They learn well at the rate of
+# meanMLP, five times that of the transformers (docs/benchmarks/ablations.md).
+STATES_PATH = ("backbone.fmri.temporal.states.", "head.readouts.states.")
+STATES_RATE = 5.0
+
 
 class BaseSupervised(BaseBrainSymphony):
     """Constructor and task of BrainSymphony with a target."""
@@ -43,6 +48,8 @@ class BaseSupervised(BaseBrainSymphony):
         n_heads: int = 4,
         dropout: float = 0.1,
         spatial_tokens: str = "connectivity",
+        temporal_tokens: str = "states",
+        temporal_kernel: int = 1,
         positions: str = "learned",
         perceiver_residual: str = "region",
         decoder: str = "temporal",
@@ -52,6 +59,8 @@ class BaseSupervised(BaseBrainSymphony):
         signed_attention: str = "continuous",
         absent_edges: str = "masked",
         edge_symmetry: str = "symmetric",
+        readouts: str = "auto",
+        head_dropout: float = 0.5,
         pooling: str = "regions",
         n_windows: int | None = None,
         objective: str = "joint",
@@ -89,6 +98,8 @@ class BaseSupervised(BaseBrainSymphony):
             n_heads=n_heads,
             dropout=dropout,
             spatial_tokens=spatial_tokens,
+            temporal_tokens=temporal_tokens,
+            temporal_kernel=temporal_kernel,
             positions=positions,
             perceiver_residual=perceiver_residual,
             decoder=decoder,
@@ -123,12 +134,15 @@ class BaseSupervised(BaseBrainSymphony):
         self.strategy = strategy
         self.pretrain_epochs = pretrain_epochs
         self.layer_decay = layer_decay
+        self.readouts = readouts
+        self.head_dropout = head_dropout
 
     def _check_parameters(self) -> None:
         """Check the parameters of fine-tuning too."""
         super()._check_parameters()
         check_choice(self.strategy, ("finetune", "probe"), "strategy")
         check_choice(self.pooling, ("mean", "regions"), "pooling")
+        self._check_share("head_dropout")
         check_scalar(self.pretrain_epochs, "pretrain_epochs", Integral, min_val=0)
         check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
         check_scalar(
@@ -154,13 +168,33 @@ class BaseSupervised(BaseBrainSymphony):
             backbone.n_regions,
             backbone.dim,
             self._n_outputs(),
+            readouts=self._readouts(backbone),
             pooling=self.pooling,
-            temporal="fmri" in self.modalities_,
-            dropout=self.dropout,
+            dropout=self.head_dropout,
+            n_states=backbone.config["n_states"],
         )
         return SupervisedTask(
             backbone, head, kind=self._kind, frozen=self.strategy == "probe"
         )
+
+    def _readouts(self, backbone: BrainSymphony) -> tuple[str, ...]:
+        """Return the streams to read, each by itself."""
+        of_fmri = ["spatial"]
+        of_fmri = ["spatial", "states" if backbone.has_states else "temporal"]
+        there = {"fmri": of_fmri, "sc": ["structural"]}
+        present = [name for m in self.modalities_ for name in there[m]]
+        if self.readouts == "auto":
+            return (*present, "fused")
+        asked = tuple(self.readouts.split("+"))
+        for name in asked:
+            check_choice(name, (*present, "temporal", "fused"), "readouts")
+        spoken_for = [m for m in self.modalities_ if {*there[m], "fused"} & {*asked}]
+        if len(spoken_for) < len(self.modalities_):
+            raise ValueError(
+                f"`readouts` needs one of every modality, or 'fused'. Got "
+                f"{self.readouts!r} with {list(self.modalities_)}."
+            )
+        return asked
 
     def _initial_task(self, cohort: Cohort, seed: int) -> SupervisedTask:
         """Return the task to train: the last one, or a new one, pretrained or not."""
@@ -188,15 +222,20 @@ class BaseSupervised(BaseBrainSymphony):
         return self._make_task(backbone)
 
     def _lr_scales(self, task: SupervisedTask) -> dict[str, float]:
-        """Return the factor on the learning rate of each backbone parameter."""
+        """Return the factor on the learning rate of each parameter that has one."""
+        fast = {
+            name: STATES_RATE
+            for name, _ in task.named_parameters()
+            if name.startswith(STATES_PATH)
+        }
         if self.layer_decay == 1:
-            return {}
+            return fast
         n_layers = task.backbone.config["depth"] + 1
         scales: dict[int, float] = {}
         for depth, part in task.backbone.blocks_by_depth():
             for parameter in part.parameters():
                 scales[id(parameter)] = self.layer_decay ** ((1 - depth) * n_layers)
         return {
-            name: scales.get(id(parameter), 1.0)
+            name: fast.get(name, 1.0) * scales.get(id(parameter), 1.0)
             for name, parameter in task.named_parameters()
         }

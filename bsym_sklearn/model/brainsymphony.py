@@ -5,8 +5,8 @@ Shape letters: B scans, T time points, R regions, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from bsym_sklearn.model.token_attention import LocalSignal
 
 MODALITIES = ("fmri", "sc")
 FINAL_NORMS = ("reference", "layer")
+ENCODER_STREAMS = ("spatial", "temporal", "states")
 STREAMS = ("spatial", "temporal", "perceiver", "structural")
 
 
@@ -40,6 +41,8 @@ class BrainSymphonyOutput:
         Region embeddings of the spatial stream.
     temporal : Tensor of shape (B, T, D)
         Time point embeddings of the temporal stream.
+    states : Tensor of shape (B, T, S)
+        States of the whole brain, with ``temporal_tokens="states"``.
     latents : Tensor of shape (B, R, D)
         Region embeddings distilled from fMRI.
     fmri_reconstruction : Tensor of shape (B, T, R)
@@ -54,6 +57,7 @@ class BrainSymphonyOutput:
 
     spatial: Tensor | None = None
     temporal: Tensor | None = None
+    states: Tensor | None = None
     latents: Tensor | None = None
     fmri_reconstruction: Tensor | None = None
     structural: Tensor | None = None
@@ -96,26 +100,41 @@ class FMRIEncoder(nn.Module):
             }
         )
 
-    def streams(self, inputs: FMRIInput) -> tuple[Tensor, Tensor, LocalSignal, Tensor]:
+    def streams(
+        self, inputs: FMRIInput, names: Collection[str] = ENCODER_STREAMS
+    ) -> BrainSymphonyOutput:
+        """Return what the streams of these names make of `inputs`."""
+        spatial = temporal = states = None
+        if "spatial" in names:
+            spatial = self.norms["spatial"](self.spatial(inputs))
+        if "states" in names:
+            states = self.temporal.brain_states(inputs)
+        if "temporal" in names:
+            temporal = self.norms["temporal"](self.temporal(inputs, states))
+        return BrainSymphonyOutput(spatial=spatial, temporal=temporal, states=states)
+
+    def tokens(self, inputs: FMRIInput) -> tuple[Tensor, Tensor, LocalSignal, Tensor]:
         """Return what the Perceiver reads: three streams and the positions."""
-        return (
-            self.norms["spatial"](self.spatial(inputs)),
-            self.norms["temporal"](self.temporal(inputs)),
-            self.context.signal(inputs),
-            self.spatial.positions.vectors(),
-        )
+        return self._tokens(self.streams(inputs), inputs)
 
     def forward(self, inputs: FMRIInput) -> BrainSymphonyOutput:
         """Encode `inputs`, and decode the series from the latents."""
-        spatial, temporal, signal, positions = self.streams(inputs)
-        latents = self.perceiver(spatial, temporal, signal, positions, inputs.padding)
+        out = self.streams(inputs)
+        spatial, temporal, *others = self._tokens(out, inputs)
+        latents = self.perceiver(spatial, temporal, *others, inputs.padding)
         latents = self.norms["latents"](latents)
-        return BrainSymphonyOutput(
-            spatial=spatial,
-            temporal=temporal,
+        return replace(
+            out,
             latents=latents,
             fmri_reconstruction=self.perceiver.decode(latents, temporal),
         )
+
+    def _tokens(
+        self, out: BrainSymphonyOutput, inputs: FMRIInput
+    ) -> tuple[Any, Any, LocalSignal, Tensor]:
+        """See :meth:`tokens`."""
+        signal = self.context.signal(inputs)
+        return out.spatial, out.temporal, signal, self.spatial.positions.vectors()
 
 
 class Gate(nn.Module):
@@ -188,6 +207,8 @@ class BrainSymphony(nn.Module):
         Rate, in [0, 1).
     spatial_tokens, positions, n_gradients
         See :class:`~bsym_sklearn.model.functional.SpatialStream`.
+    temporal_tokens, temporal_kernel, n_states
+        See :class:`~bsym_sklearn.model.functional.TemporalStream`.
     edge_weights, max_hops, structural_positions
         See :class:`~bsym_sklearn.model.structural.StructuralStream`.
     signed_attention, absent_edges
@@ -246,6 +267,9 @@ class BrainSymphony(nn.Module):
         spatial_tokens: str = "series",
         positions: str = "learned",
         n_gradients: int = 10,
+        temporal_tokens: str = "linear",
+        temporal_kernel: int = 1,
+        n_states: int = 160,
         edge_weights: str = "first_hop",
         max_hops: int = 2,
         structural_positions: str = "learned",
@@ -287,6 +311,9 @@ class BrainSymphony(nn.Module):
             "spatial_tokens": spatial_tokens,
             "positions": positions,
             "n_gradients": n_gradients,
+            "temporal_tokens": temporal_tokens,
+            "temporal_kernel": temporal_kernel,
+            "n_states": n_states,
             "edge_weights": edge_weights,
             "max_hops": max_hops,
             "structural_positions": structural_positions,
@@ -324,6 +351,9 @@ class BrainSymphony(nn.Module):
                     n_heads=n_heads,
                     mlp_dim=mlp_dim,
                     dropout=dropout,
+                    tokens=temporal_tokens,
+                    kernel=temporal_kernel,
+                    n_states=n_states,
                 )
                 perceiver = RegionPerceiver(
                     n_regions,
@@ -383,6 +413,7 @@ class BrainSymphony(nn.Module):
         padding: Tensor | None = None,
         has_fmri: Tensor | None = None,
         has_sc: Tensor | None = None,
+        only: Collection[str] | None = None,
     ) -> BrainSymphonyOutput:
         """Embed a batch.
 
@@ -405,6 +436,9 @@ class BrainSymphony(nn.Module):
         has_fmri, has_sc : bool Tensor of shape (B,) or None
             False for scans whose rows of `fmri` or `sc` are only filling. None
             is the same as all True.
+        only : collection of {"spatial", "temporal", "states", "structural"} or None
+            Outputs to compute, without the Perceiver and the gate, which are most of
+            the time. None computes everything.
 
         Returns
         -------
@@ -413,21 +447,17 @@ class BrainSymphony(nn.Module):
         out = BrainSymphonyOutput()
         structural = None
         if fmri is not None and self.fmri is not None:
-            out = self.fmri(FMRIInput(fmri, fmri_mask, padding))
-        if sc is not None and self.sc is not None:
+            inputs = FMRIInput(fmri, fmri_mask, padding)
+            out = self.fmri(inputs) if only is None else self.fmri.streams(inputs, only)
+        wants_sc = only is None or "structural" in only
+        if sc is not None and self.sc is not None and wants_sc:
             structural = self.sc(
                 sc, sc_mask, sc_hops=sc_hops, sc_positions=sc_positions
             )
+        if only is not None:
+            return replace(out, structural=structural)
         gate, fused = self._fuse(out.latents, structural, has_fmri, has_sc)
-        return BrainSymphonyOutput(
-            spatial=out.spatial,
-            temporal=out.temporal,
-            latents=out.latents,
-            fmri_reconstruction=out.fmri_reconstruction,
-            structural=structural,
-            gate=gate,
-            fused=fused,
-        )
+        return replace(out, structural=structural, gate=gate, fused=fused)
 
     def attention_maps(
         self,
@@ -470,8 +500,8 @@ class BrainSymphony(nn.Module):
             return self.fmri.spatial.attention_maps(inputs)
         if stream == "temporal":
             return self.fmri.temporal.attention_maps(inputs)
-        streams = self.fmri.streams(inputs)
-        return self.fmri.perceiver.attention_map(*streams, padding).unsqueeze(1)
+        tokens = self.fmri.tokens(inputs)
+        return self.fmri.perceiver.attention_map(*tokens, padding).unsqueeze(1)
 
     def set_coordinates(self, coordinates: Tensor) -> None:
         """Store the gradients (R, G) used by ``positions="gradient"``."""
@@ -489,6 +519,11 @@ class BrainSymphony(nn.Module):
                 "of gradients."
             )
         table.copy_(coordinates.to(table))
+
+    @property
+    def has_states(self) -> bool:
+        """Whether the temporal stream makes :class:`BrainStates`."""
+        return self.fmri is not None and self.fmri.temporal.states is not None
 
     @property
     def prepare_sc(self) -> Callable[[np.ndarray], dict[str, np.ndarray]] | None:

@@ -29,6 +29,7 @@ POSITION_SCALE = 0.02  # sd of learned positions at the start
 GRADIENT_SCALE = 0.1  # weight of gradient positions at the start
 MAX_CORRELATION = 0.999  # Fisher's z is infinite at 1
 SPATIAL_TOKENS = ("series", "connectivity", "both")
+TEMPORAL_TOKENS = ("linear", "states")
 POSITIONS = ("learned", "gradient")
 
 
@@ -333,6 +334,45 @@ class GradientPositions(SeededModule):
         return self.norm(x + self.vectors())
 
 
+class BrainStates(nn.Module):
+    r"""Describe the state of the whole brain at each time point.
+
+    .. math::
+        s_t = \mathrm{relu}(\mathrm{LN}(\textstyle\sum_k U_k x_{t+k} + a))
+
+    Their average over time sees more than covariances do, since each state is a
+    non-linear function of all regions at once; it is what meanMLP [1]_ reads.
+
+    Parameters
+    ----------
+    n_regions, n_states : int
+        Regions R and state channels.
+    kernel : int, default=1
+        Time points that a state depends on, odd.
+
+    References
+    ----------
+    .. [1] Popov et al. (2024). A simple but tough-to-beat baseline for fMRI
+       time-series classification. NeuroImage 303, 120909.
+
+    Examples
+    --------
+    >>> import torch
+    >>> BrainStates(3, 16)(torch.zeros(2, 20, 3)).shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(self, n_regions: int, n_states: int, kernel: int = 1) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(n_regions, n_states, kernel, padding=kernel // 2)
+        self.norm = nn.LayerNorm(n_states)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Return the states of `series` (B, T, R)."""
+        x = self.embed(series.transpose(1, 2)).transpose(1, 2)
+        return F.relu(self.norm(x))
+
+
 class TemporalStream(SeededModule):
     """Transformer over time points.
 
@@ -344,6 +384,13 @@ class TemporalStream(SeededModule):
         Sizes of the blocks.
     dropout : float, default=0.0
         Rate, in [0, 1).
+    tokens : {"linear", "states"}, default="linear"
+        A time point's token is a linear map of its values (published), or of its
+        :class:`BrainStates`.
+    kernel : int, default=1
+        Neighbouring time points that a token is made of, odd; 1 as published.
+    n_states : int, default=160
+        Channels of the states.
 
     References
     ----------
@@ -367,9 +414,23 @@ class TemporalStream(SeededModule):
         n_heads: int,
         mlp_dim: int,
         dropout: float = 0.0,
+        tokens: str = "linear",
+        kernel: int = 1,
+        n_states: int = 160,
     ) -> None:
         super().__init__()
-        self.embed = nn.Linear(n_regions, dim)
+        check_choice(tokens, TEMPORAL_TOKENS, "temporal_tokens")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(
+                f"`temporal_kernel` must be odd and at least 1. Got {kernel}."
+            )
+        self.states = None
+        self.embed: nn.Linear | nn.Conv1d = nn.Linear(n_regions, dim)
+        if tokens == "states":
+            self.states = BrainStates(n_regions, n_states, kernel)
+            self.embed = nn.Linear(n_states, dim)
+        elif kernel > 1:
+            self.embed = nn.Conv1d(n_regions, dim, kernel, padding=kernel // 2)
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, mlp_dim, dropout) for _ in range(depth)
@@ -379,20 +440,30 @@ class TemporalStream(SeededModule):
         """Zero the mask token."""
         self.mask_token.zero_()
 
-    def forward(self, inputs: FMRIInput) -> Tensor:
-        """Return time point embeddings (B, T, D)."""
-        x = self._embed(inputs)
+    def forward(self, inputs: FMRIInput, states: Tensor | None = None) -> Tensor:
+        """Return time point embeddings (B, T, D); `states` if they are known."""
+        x = self._embed(inputs, states)
         for block in self.blocks:
             x = block(x, inputs.padding)
         return x
+
+    def brain_states(self, inputs: FMRIInput) -> Tensor | None:
+        """Return the states (B, T, S) that the tokens are made of, if they are."""
+        return None if self.states is None else self.states(inputs.series)
 
     def attention_maps(self, inputs: FMRIInput) -> Tensor:
         """Return the maps (B, L, H, T, T) of every block."""
         return attention_maps(self.blocks, self._embed(inputs), inputs.padding)
 
-    def _embed(self, inputs: FMRIInput) -> Tensor:
+    def _embed(self, inputs: FMRIInput, states: Tensor | None = None) -> Tensor:
         """Return the tokens (B, T, D) before the first block."""
-        x = self.embed(inputs.series)
+        if states is None:
+            states = self.brain_states(inputs)
+        x = inputs.series if states is None else states
+        if isinstance(self.embed, nn.Conv1d):
+            x = self.embed(x.transpose(1, 2)).transpose(1, 2)
+        else:
+            x = self.embed(x)
         if inputs.hidden_times is not None:
             x = torch.where(inputs.hidden_times.unsqueeze(-1), self.mask_token, x)
         return x + sinusoidal_positions(*x.shape[1:]).to(x)

@@ -1,6 +1,7 @@
-"""From region embeddings to a prediction per scan.
+"""From what the streams say to a prediction per scan.
 
-Shape letters: B scans, T time points, R regions, D channels, C outputs.
+Shape letters: B scans, T time points, R regions, D channels, S states, C outputs,
+K read-outs.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from bsym_sklearn.model.brainsymphony import BrainSymphonyOutput
 from bsym_sklearn.model.layers import Dropout, SeededModule, check_choice
 
 POOLINGS = ("mean", "regions")
+READOUTS = ("spatial", "temporal", "states", "structural", "fused")
+OVER_TIME = ("temporal", "states")  # (B, T, .), averaged over time
+OF_SC = ("structural",)
 
 
 class TaskHead(SeededModule):
-    """Linear read-outs of the region embeddings and of the temporal stream.
+    """Linear read-outs, one per stream, whose outputs are averaged.
 
-    Each stream has its own read-out and the two are averaged, which on the
-    multitask cohort was better than one read-out of both. All start at zero.
+    Each read-out is trained by a loss of its own (see
+    :class:`~bsym_sklearn.training.objectives.SupervisedTask`): under a common one, the
+    read-out that fits the training scans first leaves nothing for the others to
+    learn. All start at zero.
 
     Parameters
     ----------
@@ -26,12 +32,15 @@ class TaskHead(SeededModule):
         Regions R and channels D.
     n_outputs : int
         Outputs C.
+    readouts : tuple of {"spatial", "temporal", "states", "structural", "fused"}
+        Fields of :class:`BrainSymphonyOutput` to read; those over time are averaged
+        over time first.
     pooling : {"mean", "regions"}, default="regions"
         Average the regions first, or give each its own weights.
-    temporal : bool, default=True
-        Read the temporal stream too, where there is fMRI.
     dropout : float, default=0.0
         Rate on what is read, in [0, 1).
+    n_states : int, default=160
+        Channels of the states.
 
     Examples
     --------
@@ -47,30 +56,44 @@ class TaskHead(SeededModule):
         dim: int,
         n_outputs: int,
         *,
+        readouts: tuple[str, ...] = ("fused",),
         pooling: str = "regions",
-        temporal: bool = True,
         dropout: float = 0.0,
+        n_states: int = 160,
     ) -> None:
         super().__init__()
         check_choice(pooling, POOLINGS, "pooling")
+        for name in readouts:
+            check_choice(name, READOUTS, "readouts")
         self.pooling = pooling
-        width = dim if pooling == "mean" else n_regions * dim
-        with torch.device("meta"):
-            self.dropout = Dropout(dropout)
-            self.regions = nn.Linear(width, n_outputs)
-            self.temporal = nn.Linear(dim, n_outputs) if temporal else None
-        self.to_empty(device="cpu")
+        self.dropout = Dropout(dropout)
+        widths = dict.fromkeys(READOUTS, dim if pooling == "mean" else n_regions * dim)
+        widths |= {"temporal": dim, "states": n_states}
+        self.readouts = nn.ModuleDict()
+        for name in readouts:
+            # on no device: nothing is drawn from torch's global generator
+            made = nn.Linear(widths[name], n_outputs, device="meta").to_empty(
+                device="cpu"
+            )
+            self.readouts[name] = made
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.zero_()
+
+    @property
+    def needs(self) -> tuple[str, ...] | None:
+        """What the backbone has to compute; None for everything."""
+        names = tuple(self.readouts)
+        return None if "fused" in names else names
 
     def forward(
         self,
         out: BrainSymphonyOutput,
         padding: Tensor | None = None,
         has_fmri: Tensor | None = None,
+        has_sc: Tensor | None = None,
     ) -> Tensor:
-        """Return the outputs (B, C).
+        """Return the outputs (B, C), averaged over the read-outs.
 
         Parameters
         ----------
@@ -78,24 +101,70 @@ class TaskHead(SeededModule):
             Of the backbone.
         padding : bool Tensor of shape (B, T) or None
             True where a time point does not exist.
-        has_fmri : bool Tensor of shape (B,) or None
-            False for scans without fMRI.
+        has_fmri, has_sc : bool Tensor of shape (B,) or None
+            False for scans without the modality: only the others speak for them.
 
         Returns
         -------
         Tensor of shape (B, C)
         """
-        if out.fused is None:
-            raise ValueError("TaskHead needs fused embeddings. Got None.")
-        pooled = out.fused.mean(1) if self.pooling == "mean" else out.fused.flatten(1)
-        logits = self.regions(self.dropout(pooled))
-        if self.temporal is None or out.temporal is None:
-            return logits
-        over_time = self.temporal(self.dropout(mean_over_time(out.temporal, padding)))
-        both = (logits + over_time) / 2
-        return (
-            both if has_fmri is None else torch.where(has_fmri[:, None], both, logits)
-        )
+        outputs, weights = self.each(out, padding, has_fmri, has_sc)
+        return (outputs * weights.unsqueeze(-1)).sum(1)
+
+    def each(
+        self,
+        out: BrainSymphonyOutput,
+        padding: Tensor | None = None,
+        has_fmri: Tensor | None = None,
+        has_sc: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs of every read-out, and its say in their average.
+
+        Parameters
+        ----------
+        out, padding, has_fmri, has_sc
+            See :meth:`forward`.
+
+        Returns
+        -------
+        outputs : Tensor of shape (B, K, C)
+            Of the K read-outs whose stream is there.
+        weights : Tensor of shape (B, K)
+            Zero for a modality that the scan lacks; rows sum to one.
+        """
+        outputs, weights = [], []
+        for name, readout in self.readouts.items():
+            stream = getattr(out, name)
+            if stream is None:
+                continue
+            outputs.append(readout(self.dropout(self._pool(name, stream, padding))))
+            weights.append(self._weights(name, stream, has_fmri, has_sc))
+        if not outputs:
+            raise ValueError(
+                f"TaskHead needs one of {list(self.readouts)}. Got none of them."
+            )
+        weight = torch.stack(weights, dim=1)
+        total = weight.sum(1, keepdim=True).clamp(min=1)
+        return torch.stack(outputs, dim=1), weight / total
+
+    def _weights(
+        self,
+        name: str,
+        stream: Tensor,
+        has_fmri: Tensor | None,
+        has_sc: Tensor | None,
+    ) -> Tensor:
+        """Return one for the scans that a read-out speaks for, else zero, (B,)."""
+        has = has_sc if name in OF_SC else has_fmri
+        if has is None or name == "fused":
+            return stream.new_ones(len(stream))
+        return has.to(stream.dtype)
+
+    def _pool(self, name: str, stream: Tensor, padding: Tensor | None) -> Tensor:
+        """Return one vector per scan: (B, S), (B, D) or (B, R D)."""
+        if name in OVER_TIME:
+            return mean_over_time(stream, padding)
+        return stream.mean(1) if self.pooling == "mean" else stream.flatten(1)
 
 
 def mean_over_time(x: Tensor, padding: Tensor | None) -> Tensor:

@@ -377,8 +377,8 @@ class SupervisedTask(nn.Module):
         padding: Tensor | None = None,
         has_fmri: Tensor | None = None,
         has_sc: Tensor | None = None,
-    ) -> Tensor:
-        """Return the outputs (B, C).
+    ) -> Any:
+        """Return the outputs (B, C); in training those of every read-out.
 
         Parameters
         ----------
@@ -388,6 +388,7 @@ class SupervisedTask(nn.Module):
         Returns
         -------
         Tensor of shape (B, C)
+            In training the pair of :meth:`TaskHead.each` instead.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             out = self.backbone(
@@ -399,12 +400,29 @@ class SupervisedTask(nn.Module):
                 padding=padding,
                 has_fmri=has_fmri,
                 has_sc=has_sc,
+                only=self.head.needs,
             )
-        return self.head(out, padding, has_fmri)
+        read = self.head.each if self.training else self.head
+        return read(out, padding, has_fmri, has_sc)
 
-    def loss(self, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
-        """Return the mean loss, weighted by ``target["weight"]`` if it is there."""
-        return target_loss(self.kind, prediction, target)
+    def loss(self, prediction: Any, target: dict[str, Tensor]) -> Tensor:
+        """Return the mean loss, weighted by ``target["weight"]`` if it is there.
+
+        In training that of every read-out, averaged; else that of their average.
+        """
+        if not self.training:
+            return target_loss(self.kind, prediction, target)
+        outputs, say = prediction  # (B, K, C), (B, K)
+        n_readouts = outputs.shape[1]
+        weight = say * n_readouts  # of mean one in each scan
+        if "weight" in target:
+            weight = weight * target["weight"].unsqueeze(1)
+        repeated = target["target"].repeat_interleave(n_readouts)
+        return target_loss(
+            self.kind,
+            outputs.flatten(0, 1),
+            {"target": repeated, "weight": weight.flatten()},
+        )
 
 
 def target_loss(kind: str, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
