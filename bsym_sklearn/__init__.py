@@ -1,6 +1,8 @@
 """BrainSymphony and its rivals as scikit-learn estimators."""
 
 from bsym_sklearn.estimators import (
+    BlendClassifier,
+    BlendRegressor,
     BrainJEPAClassifier,
     BrainJEPAEmbedder,
     BrainJEPARegressor,
@@ -10,8 +12,21 @@ from bsym_sklearn.estimators import (
     BrainSymphonyClassifier,
     BrainSymphonyEmbedder,
     BrainSymphonyRegressor,
+    Candidate,
+    ConfoundFeatures,
+    ConnectivityFeatures,
+    ConnectomeFeatures,
+    FeatureClassifier,
+    FeatureRegressor,
+    ModelInfo,
     NetworkClassifier,
     NetworkRegressor,
+    RegionAmplitude,
+    list_models,
+    make_candidate,
+    make_model,
+    model_info,
+    search_space,
 )
 from bsym_sklearn.exceptions import (
     BrainDataError,
@@ -22,6 +37,8 @@ from bsym_sklearn.training.reference import load_reference_checkpoint
 from bsym_sklearn.version import __version__
 
 __all__ = [
+    "BlendClassifier",
+    "BlendRegressor",
     "BrainDataError",
     "BrainJEPAClassifier",
     "BrainJEPAEmbedder",
@@ -33,9 +50,22 @@ __all__ = [
     "BrainSymphonyEmbedder",
     "BrainSymphonyRegressor",
     "BrainSymphonyWarning",
+    "Candidate",
     "CheckpointError",
+    "ConfoundFeatures",
+    "ConnectivityFeatures",
+    "ConnectomeFeatures",
+    "FeatureClassifier",
+    "FeatureRegressor",
+    "ModelInfo",
     "NetworkClassifier",
     "NetworkRegressor",
+    "RegionAmplitude",
     "__version__",
+    "list_models",
     "load_reference_checkpoint",
+    "make_candidate",
+    "make_model",
+    "model_info",
+    "search_space",
 ]

@@ -12,6 +12,8 @@ from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+from sklearn.utils import check_array, column_or_1d
 
 from bsym_sklearn.exceptions import BrainDataError
 
@@ -277,3 +279,54 @@ def _some(numbers: np.ndarray) -> str:
     """Write the first few numbers."""
     text = ", ".join(str(number) for number in numbers[:N_SHOWN])
     return text if len(numbers) <= N_SHOWN else f"{text} and {len(numbers)} in all"
+
+
+def check_target(y: Any, n_scans: int, estimator: Any) -> np.ndarray:
+    """Return `y` as one finite value per scan.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_scans,)
+        Class labels or numbers.
+    n_scans : int
+        Scans that it belongs to.
+    estimator : estimator
+        Who asks, for the messages.
+
+    Returns
+    -------
+    ndarray of shape (n_scans,)
+
+    Raises
+    ------
+    ValueError
+        If `y` is None or cannot be a target.
+    BrainDataError
+        If a scan has no target, or there is another number of them.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> check_target(["a", "b"], 2, DummyClassifier()).tolist()
+    ['a', 'b']
+    """
+    who = type(estimator).__name__
+    if y is None:
+        raise ValueError(
+            f"{who} requires y to be passed, but the target y is None. Pass one target "
+            "per scan."
+        )
+    y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
+    y = column_or_1d(y, warn=True)
+    missing = pd.isna(y)
+    if missing.any():  # None or NA among labels; check_array finds NaN
+        raise BrainDataError(
+            f"{who} needs a target for every scan. Got none, first in scan "
+            f"{int(missing.argmax())}. Leave the scan out."
+        )
+    if len(y) != n_scans:
+        raise BrainDataError(
+            f"{who} needs one target per scan. Got inconsistent numbers: {n_scans} "
+            f"scans and {len(y)} targets. Select the same rows of both."
+        )
+    return y

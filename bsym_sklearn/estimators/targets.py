@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.callback import with_callbacks
-from sklearn.utils import Tags, check_array, column_or_1d
+from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
+from bsym_sklearn.data.checks import check_target
 from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.estimators.base import BaseBrainEstimator
 from bsym_sklearn.exceptions import BrainDataError
@@ -42,26 +42,7 @@ class TargetMixin(BaseBrainEstimator):
 
     def _check_y(self, y: Any, n_scans: int) -> np.ndarray:
         """Return `y` as one finite value per scan."""
-        who = type(self).__name__
-        if y is None:
-            raise ValueError(
-                f"{who} requires y to be passed, but the target y is None. Pass one "
-                "target per scan."
-            )
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
-        y = column_or_1d(y, warn=True)
-        missing = pd.isna(y)
-        if missing.any():  # None or NA among labels; check_array finds NaN
-            raise BrainDataError(
-                f"{who} needs a target for every scan. Got none, first in scan "
-                f"{int(missing.argmax())}. Leave the scan out."
-            )
-        if len(y) != n_scans:
-            raise BrainDataError(
-                f"{who} needs one target per scan. Got inconsistent numbers: "
-                f"{n_scans} scans and {len(y)} targets. Select the same rows of both."
-            )
-        return y
+        return check_target(y, n_scans, self)
 
     def _sample_weights(self, sample_weight: Any, n_scans: int) -> np.ndarray | None:
         """Return checked weights, or None for equal ones."""
