@@ -12,9 +12,9 @@ from bsym_sklearn.analysis.store import write_atomically
 HEAD = """\
 # Accuracy
 
-Written by `benchmarks/accuracy.py` from the runs that it names; nothing here is typed by
-hand. Data: the cohorts of the development set, which stay outside the repository.
-Mean ± standard deviation over the test folds, seeds averaged within a fold first.
+Written by `benchmarks/accuracy.py` from the runs that it names; nothing here is typed
+by hand. The cohorts stay outside the repository. Mean ± standard deviation over the
+test folds, seeds averaged within a fold first.
 """
 
 
@@ -35,10 +35,10 @@ def _section(name: str, settings: dict[str, Any], table: str) -> str:
     lines = [
         f"## {name}",
         "",
-        f"`python benchmarks/accuracy.py --only {name}`: {settings['n_scans']} scans of "
-        f"{settings['n_groups']} groups, {len(settings['splits'])} splits, windows of "
-        f"{options['window']} time points, at most {options['max_epochs']} epochs with "
-        f"targets and {options['pretrain_epochs']} without; commit "
+        f"`python benchmarks/accuracy.py --only {name}`: {settings['n_scans']} scans "
+        f"of {settings['n_groups']} groups, {len(settings['splits'])} splits, windows "
+        f"of {options['window']} time points, at most {options['max_epochs']} epochs "
+        f"with targets and {options['pretrain_epochs']} without; commit "
         f"`{str(settings['commit'])[:7]}`.",
         "",
         table,

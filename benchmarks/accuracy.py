@@ -3,9 +3,9 @@
     python benchmarks/accuracy.py --data FOLDER --out FOLDER [--only NAME ...]
     python benchmarks/accuracy.py --data FOLDER --out FOLDER --document PAGE.md
 
-Each benchmark is a line of BENCHMARKS. Finished fits are kept in --out, so that the same
-command goes on where it was stopped; --document computes nothing and writes the page
-from what is there.
+Each benchmark is a line of BENCHMARKS. Finished fits are kept in --out, so that the
+same command goes on where it was stopped; --document computes nothing and writes the
+page from what is there.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Benchmark:
         )
 
 
-# Budgets were chosen so that everything ends within a night on two cores, by development
-# runs inside training rows (docs/benchmarks/ablations.md). They are alike for all models.
+# Budgets were chosen so that everything ends within a night on two cores, by runs
+# inside training rows (docs/benchmarks/ablations.md), and are alike for all models.
 BENCHMARKS = (
     Benchmark("multitask-state", "multitask_dev", "state", 60, 40, 20, others=OTHERS),
     Benchmark(

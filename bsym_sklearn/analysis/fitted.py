@@ -35,10 +35,10 @@ def count_parameters(model: Any) -> int:
     for part in parts_of(model):
         if isinstance(part, Pipeline):
             last = part.steps[-1][1]
+            linear = [getattr(last, "best_estimator_", last), *_calibrated(last)]
             for _, step in part.steps:
                 if isinstance(step, PCA) and hasattr(step, "n_features_in_"):
-                    linear = getattr(last, "best_estimator_", last)
-                    widths[id(linear)] = step.n_features_in_
+                    widths |= {id(model): step.n_features_in_ for model in linear}
         if hasattr(part, "net_"):
             is_embedder = hasattr(part, "transform")
             network = part.backbone_ if is_embedder else part.net_.module_
@@ -104,11 +104,16 @@ def parts_of(model: Any) -> Iterator[Any]:
         seen.add(id(found))
         if hasattr(found, "get_params") and not isinstance(found, type):
             yield found
-            waiting += list(vars(found).values())
+            waiting += [*vars(found).values(), *_calibrated(found)]
         elif isinstance(found, Mapping):
             waiting += list(found.values())
         elif isinstance(found, list | tuple):
             waiting += _few(found)
+
+
+def _calibrated(model: Any) -> list[Any]:
+    """Return the fitted classifiers whose scores a CalibratedClassifierCV corrects."""
+    return [pair.estimator for pair in getattr(model, "calibrated_classifiers_", ())]
 
 
 def _few(values: Iterable[Any]) -> list[Any]:

@@ -278,13 +278,18 @@ def _blend_network(settings: Settings, network: str) -> Any:
 
 def _streams(settings: Settings, name: str) -> Any:
     """Return a network that reads its streams, without Perceiver and gate."""
-    return _scratch(settings, name).set_params(readouts="spatial+states")
+    return _reading(settings, name, "spatial+states")
+
+
+def _reading(settings: Settings, name: str, readouts: str) -> Any:
+    """Return a network that reads these streams of fMRI, whatever else there is."""
+    return _scratch(settings, name).set_params(modalities="fmri", readouts=readouts)
 
 
 def _blend_streams(settings: Settings, name: str) -> Any:
     """Return two networks, each reading one stream, blended with tangent."""
     members = [
-        (stream, _scratch(settings, name).set_params(readouts=stream))
+        (stream, _reading(settings, name, stream))
         for stream in ("spatial", "states")
     ]
     return _blend(settings, members)

@@ -14,7 +14,7 @@ WEIGHT_DECAYS = (1e-4, 3e-1)
 HIGHEST_DROPOUT = 0.6
 LAYER_DECAYS = (0.5, 1.0)
 POOLINGS = ("regions", "mean")
-TRAINED = ("scratch", "finetuned")  # the rows of a pretrained model that learn targets
+TRAINED = ("scratch", "streams", "finetuned")  # rows of a model that learn targets
 
 
 def search_space(name: str, task: str = "classification") -> dict[str, Any]:
@@ -23,8 +23,8 @@ def search_space(name: str, task: str = "classification") -> dict[str, Any]:
     All networks have the same ranges of learning rate and weight decay, and beside them
     what their estimator has of dropout, decay by layer and pooling. Their sizes are
     those of `make_model`. Nothing is left to tune of linear models, on a frozen
-    embedding too, which choose their strength in `fit`. Ensembles have no space: their
-    two networks would need the same values.
+    embedding too, which choose their strength in `fit`. Blends have no space: each of
+    their members would need its own.
 
     Parameters
     ----------

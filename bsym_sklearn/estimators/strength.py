@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
+C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
 ALPHA_GRIDS = {
     "ridge": (1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5),
     "kernel_ridge": (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3),  # of a kernel in [-1, 1]

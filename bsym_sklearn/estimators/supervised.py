@@ -179,20 +179,21 @@ class BaseSupervised(BaseBrainSymphony):
 
     def _readouts(self, backbone: BrainSymphony) -> tuple[str, ...]:
         """Return the streams to read, each by itself."""
-        of_fmri = ["spatial"]
-        of_fmri = ["spatial", "states" if backbone.has_states else "temporal"]
-        there = {"fmri": of_fmri, "sc": ["structural"]}
-        present = [name for m in self.modalities_ for name in there[m]]
-        if self.readouts == "auto":
-            return (*present, "fused")
-        asked = tuple(self.readouts.split("+"))
+        over_time = ("states", "temporal") if backbone.has_states else ("temporal",)
+        streams = {"fmri": ("spatial", *over_time), "sc": ("structural",)}
+        there = [name for m in self.modalities_ for name in streams[m]]
+        if self.readouts == "auto":  # of states and what is made of them, the states
+            unread = over_time[1:]
+            return (*(name for name in there if name not in unread), "fused")
+        asked = tuple(str(self.readouts).split("+"))
         for name in asked:
-            check_choice(name, (*present, "temporal", "fused"), "readouts")
-        spoken_for = [m for m in self.modalities_ if {*there[m], "fused"} & {*asked}]
-        if len(spoken_for) < len(self.modalities_):
+            check_choice(name, (*there, "fused"), "readouts")
+        silent = [m for m in self.modalities_ if not {*streams[m], "fused"} & {*asked}]
+        if silent:  # a scan of this modality alone would have no prediction
             raise ValueError(
-                f"`readouts` needs one of every modality, or 'fused'. Got "
-                f"{self.readouts!r} with {list(self.modalities_)}."
+                f"`readouts` needs a stream of every modality, or 'fused'. Got "
+                f"{self.readouts!r} with {list(self.modalities_)}. Add one, or set "
+                "`modalities`."
             )
         return asked
 
