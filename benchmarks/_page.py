@@ -7,26 +7,109 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bsym_sklearn.analysis.store import write_atomically
+import pandas as pd
 
+from bsym_sklearn.analysis.results import score_matrix
+from bsym_sklearn.analysis.scores import LOWER_IS_BETTER
+from bsym_sklearn.analysis.statistics import corrected_t_test, critical_difference
+from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.analysis.tables import format_p, printed
+from bsym_sklearn.plotting import plot_critical_differences
+
+# What speaks for BrainSymphony, fixed before the runs: the first that was computed.
+OURS = ("brainsymphony-blend", "brainsymphony-streams")
+GROUPS = {
+    "best classical row": ("floor", "classical"),
+    "best rival network": ("network", "foundation"),
+}
+MIN_BENCHMARKS, MIN_MODELS = 2, 3
 HEAD = """\
 # Accuracy
 
 Written by `benchmarks/accuracy.py` from the runs that it names; nothing here is typed
 by hand. The cohorts stay outside the repository. Mean ± standard deviation over the
-test folds, seeds averaged within a fold first.
+test folds, seeds averaged within a fold first; intervals and tests are corrected for
+overlapping training rows (Nadeau and Bengio). An interval of a score may exceed its
+range, as that of a t test does.
+
+## Who wins
+
+For BrainSymphony stands one row, fixed beforehand: the blend of its streams with
+tangent connectivity, or its streams where no blend was run. The best row of each other
+kind is chosen by its score in these very folds, in its favour. p is that of the
+corrected t test, not adjusted for the benchmarks.
+
 """
 
 
 def write_page(page: Path, results: Path, names: Sequence[str]) -> None:
-    """Write one section per benchmark that is finished."""
-    sections = [HEAD]
+    """Write a summary, a picture and one section per finished benchmark."""
+    cells, sections = {}, []
     for name in names:
         folder = results / name
-        if (folder / "table.md").exists():
-            settings = json.loads((folder / "settings.json").read_text())
-            sections.append(_section(name, settings, (folder / "table.md").read_text()))
-    write_atomically(page, "\n".join(sections))
+        if not (folder / "table.md").exists():
+            continue
+        settings = json.loads((folder / "settings.json").read_text())
+        cells[name] = (pd.read_csv(folder / "cells.csv"), settings["metric"])
+        sections.append(_section(name, settings, (folder / "table.md").read_text()))
+    parts = [HEAD, _winners(cells), "", _ranks(page, cells), *sections]
+    write_atomically(page, "\n".join(parts))
+
+
+def _winners(cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
+    """Return the table of the best rows of each kind."""
+    lines = [["benchmark", "score", "BrainSymphony", *GROUPS, "against the best"]]
+    lines.append(["---"] * len(lines[0]))
+    for name, (table, metric) in cells.items():
+        scores = score_matrix(table, metric)
+        better = -scores if metric in LOWER_IS_BETTER else scores
+        labels = table.drop_duplicates("label").set_index("model")["label"]
+        families = table.drop_duplicates("label").set_index("label")["family"]
+        ours = next(labels[model] for model in OURS if model in labels)
+        best = {
+            kind: better[families.index[families.isin(group)]].mean().idxmax()
+            for kind, group in GROUPS.items()
+        }
+        rival = better[list(best.values())].mean().idxmax()
+        test = corrected_t_test(
+            better[ours],
+            better[rival],
+            test_fraction=float(table["test_fraction"].mean()),
+        )
+        verdict = (
+            f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}], "
+            f"p {format_p(test.p_value)}"
+        )
+        found = [f"{_score(scores, label)} {label}" for label in best.values()]
+        lines.append([name, printed(metric), _score(scores, ours), *found, verdict])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _score(scores: pd.DataFrame, label: str) -> str:
+    """Return mean and spread over the splits."""
+    return f"{scores[label].mean():.3f} ± {scores[label].std():.3f}"
+
+
+def _ranks(page: Path, cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
+    """Draw the mean ranks of the models that all benchmarks have; say what they are."""
+    rows = {}
+    for name, (table, metric) in cells.items():
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        rows[name] = sign * score_matrix(table, metric).mean()
+    scores = pd.DataFrame(rows).T.dropna(axis=1)
+    if len(scores) < MIN_BENCHMARKS or scores.shape[1] < MIN_MODELS:
+        return ""
+    ranks = critical_difference(scores)
+    ax = plot_critical_differences(ranks)
+    ax.figure.savefig(page.with_suffix(".png"), dpi=200, bbox_inches="tight")
+    return (
+        f"![Mean rank of each model over the benchmarks]({page.stem}.png)\n\n"
+        f"Mean ranks over {len(scores)} benchmarks of the models that all of them "
+        "have; a bar joins those that do not differ (Friedman p "
+        f"{format_p(ranks.p_value)}; Nemenyi, critical difference "
+        f"{ranks.difference:.2f}). Benchmarks of one cohort share people, so that this "
+        "is a picture more than a test.\n"
+    )
 
 
 def _section(name: str, settings: dict[str, Any], table: str) -> str:

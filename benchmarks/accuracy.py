@@ -157,6 +157,7 @@ def report(
     reference = strongest_rival(summarize(results, n_resamples=1))
     summary = summarize(results, reference=reference)
     settings: dict[str, Any] = describe(task, vars(benchmark))
+    settings["metric"] = summary.attrs["metric"]
     text = write_results(
         folder, results, summary, conclusions(results, reference=reference), settings
     )

@@ -31,7 +31,7 @@ def count_parameters(model: Any) -> int:
     3
     """
     total = 0
-    widths = {}  # of what a linear model reads, before it is rotated
+    widths: dict[int, int] = {}  # of what a linear model reads, before it is rotated
     for part in parts_of(model):
         if isinstance(part, Pipeline):
             last = part.steps[-1][1]

@@ -36,6 +36,9 @@ from bsym_sklearn.estimators.regressor import BrainSymphonyRegressor
 
 TASKS = ("classification", "regression")
 SIZES = ("small", "base", "large")
+# What a rival needs to be at its best within the epochs that others get: one wide layer
+# learns slowly at the rate of a transformer (docs/benchmarks/ablations.md).
+LEARNING_RATES = {"mean_mlp": 5e-3}
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,9 @@ def _network(settings: Settings, network: str) -> Any:
         "classification": NetworkClassifier,
         "regression": NetworkRegressor,
     }[settings.task]
-    return estimator(network, **settings.with_targets())
+    return estimator(
+        network, **settings.with_targets(), lr=LEARNING_RATES.get(network, 1e-3)
+    )
 
 
 def _embedder(settings: Settings, name: str, max_epochs: int) -> Any:
@@ -289,8 +294,7 @@ def _reading(settings: Settings, name: str, readouts: str) -> Any:
 def _blend_streams(settings: Settings, name: str) -> Any:
     """Return two networks, each reading one stream, blended with tangent."""
     members = [
-        (stream, _reading(settings, name, stream))
-        for stream in ("spatial", "states")
+        (stream, _reading(settings, name, stream)) for stream in ("spatial", "states")
     ]
     return _blend(settings, members)
 
