@@ -22,7 +22,7 @@ GROUPS = {
     "best classical row": ("floor", "classical"),
     "best rival network": ("network", "foundation"),
 }
-MIN_BENCHMARKS, MIN_MODELS = 2, 3
+MIN_ROWS, MIN_MODELS = 2, 3
 HEAD = """\
 # Accuracy
 
@@ -71,18 +71,23 @@ def _winners(cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
             for kind, group in GROUPS.items()
         }
         rival = better[list(best.values())].mean().idxmax()
-        test = corrected_t_test(
-            better[ours],
-            better[rival],
-            test_fraction=float(table["test_fraction"].mean()),
-        )
-        verdict = (
-            f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}], "
-            f"p {format_p(test.p_value)}"
-        )
+        verdict = _verdict(better[[ours, rival]].dropna(), table["test_fraction"])
         found = [f"{_score(scores, label)} {label}" for label in best.values()]
         lines.append([name, printed(metric), _score(scores, ours), *found, verdict])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _verdict(pair: pd.DataFrame, fractions: pd.Series) -> str:
+    """Return the difference of two models over the splits that have a score."""
+    if len(pair) < MIN_ROWS:
+        return "too few splits"
+    test = corrected_t_test(
+        pair.iloc[:, 0], pair.iloc[:, 1], test_fraction=float(fractions.mean())
+    )
+    return (
+        f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}], "
+        f"p {format_p(test.p_value)}"
+    )
 
 
 def _score(scores: pd.DataFrame, label: str) -> str:
@@ -97,7 +102,7 @@ def _ranks(page: Path, cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
         sign = -1 if metric in LOWER_IS_BETTER else 1
         rows[name] = sign * score_matrix(table, metric).mean()
     scores = pd.DataFrame(rows).T.dropna(axis=1)
-    if len(scores) < MIN_BENCHMARKS or scores.shape[1] < MIN_MODELS:
+    if len(scores) < MIN_ROWS or scores.shape[1] < MIN_MODELS:
         return ""
     ranks = critical_difference(scores)
     ax = plot_critical_differences(ranks)

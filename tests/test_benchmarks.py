@@ -294,3 +294,48 @@ def test_demo_cuts_the_real_recordings(load) -> None:
     assert [len(train) for train, _ in task.splits] == [99, 99]
     n_windows = pd.Series(task.y).value_counts()
     assert set(n_windows) == {24, 6}  # of the long and of the short scans
+
+
+def test_harmonised_connectivity_no_longer_tells_the_sites(
+    load, folder, tmp_path
+) -> None:
+    root, rng = folder, np.random.default_rng(0)
+    table = pd.read_csv(root / "participants.tsv", sep="\t")
+    for i, path in enumerate(table["fmri"]):  # a site that mixes its regions
+        series = rng.normal(size=(40, 5))
+        if table["site"][i] == table["site"][0]:
+            series += 2 * rng.normal(size=(40, 1))
+        np.save(root / path, series)
+    table.drop(columns="sc").to_csv(root / "participants.tsv", sep="\t", index=False)
+    out = tmp_path / "out"
+    options = ["--folds", "2", "--n-jobs", "1", "--confounds", "age"]
+    load("harmonisation").main(["--cohort", str(root), "--out", str(out), *options])
+    summary = pd.read_csv(out / "table.csv", index_col="label")
+    assert len(summary) == 6
+    assert summary.loc["correlation", "accuracy"] > 0.9
+    adjusted = summary.loc["correlation, ComBat", "accuracy"]
+    assert adjusted < summary.loc["correlation", "accuracy"]
+
+
+def test_the_page_says_who_wins_in_finished_benchmarks(load, folder, tmp_path) -> None:
+    accuracy, out = load("accuracy"), tmp_path / "out"
+    few = {"floors": ("dummy", "correlation"), "others": ("brainsymphony-random",)}
+    benchmark = accuracy.Benchmark(
+        "tiny", folder.name, "state", 20, 1, headline=accuracy.HEADLINE[::2], **few
+    )
+    options = accuracy.parser().parse_args(
+        ["--data", str(folder.parent), "--out", str(out), "--n-jobs", "1"]
+    )
+    task = benchmark.task(options.data)
+    results = accuracy.run(benchmark, task, out / "tiny", options)
+    seeds = results.groupby("model")["seed"].nunique()
+    assert seeds["brainsymphony-streams"] == 3
+    assert seeds["brainsymphony-random"] == 1
+    accuracy.report(benchmark, task, out / "tiny", results)
+    page = tmp_path / "accuracy.md"
+    load("_page").write_page(page, out, ["tiny", "not there"])
+    text = page.read_text()
+    assert "| tiny | AUROC |" in text
+    assert "## tiny" in text
+    assert "12 scans of 6 groups, 5 splits" in text
+    assert "not there" not in text
