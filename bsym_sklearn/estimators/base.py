@@ -364,7 +364,12 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         )
         settings = replace(self._settings(1, None), constant_lr=True, verbose=0)
         return train(
-            self._as_dtype(task), dataset, settings=settings, seed=seed, resume_from=net
+            self._as_dtype(task),
+            dataset,
+            settings=settings,
+            seed=seed,
+            lr_scales=self._lr_scales(task),
+            resume_from=net,
         )
 
     def _groups(self, cohort: Cohort) -> np.ndarray:

@@ -28,6 +28,20 @@ class BrainSymphonyClassifier(ScanClassifierMixin, BaseSupervised):
         are used.
     layer_decay : float, default=1.0
         Factor on the learning rate per block towards the input, in (0, 1].
+    temporal_tokens : {"states", "linear"}, default="states"
+        See :class:`BrainSymphonyEmbedder`. States learn at five times `lr`.
+    temporal_kernel : int, default=1
+        See :class:`BrainSymphonyEmbedder`.
+    readouts : str, default="auto"
+        Streams that the head reads, joined by "+": ``"spatial"``, ``"states"`` (averaged
+        over time), ``"temporal"`` (averaged over time), ``"structural"`` and
+        ``"fused"``. Each has a linear read-out and a loss of its own, and their outputs
+        are averaged. ``"auto"`` takes ``"spatial+states+fused"``, with connectomes
+        ``"structural"`` too, and ``"temporal"`` in place of states without them. Every
+        modality needs one; without ``"fused"``, no time is spent on the Perceiver and
+        the gate.
+    head_dropout : float, default=0.8
+        Rate on what the head reads, in [0, 1).
     pooling : {"regions", "mean"}, default="regions"
         Whether the head has weights for each region, or reads their average.
     max_epochs : int, default=50
@@ -87,7 +101,7 @@ class BrainSymphonyClassifier(ScanClassifierMixin, BaseSupervised):
         absent_edges: str = "masked",
         edge_symmetry: str = "symmetric",
         readouts: str = "auto",
-        head_dropout: float = 0.5,
+        head_dropout: float = 0.8,
         pooling: str = "regions",
         n_windows: int | None = None,
         objective: str = "joint",

@@ -71,6 +71,14 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
     spatial_tokens : {"connectivity", "both", "series"}, default="connectivity"
         What a region brings to the spatial stream: its correlations with all
         regions in the window, its series as published, or both.
+    temporal_tokens : {"states", "linear"}, default="states"
+        What a time point brings to the temporal stream: the state of the whole brain,
+        a wide non-linear layer over all regions (see
+        :class:`~bsym_sklearn.model.functional.BrainStates`), or its values as
+        published.
+    temporal_kernel : int, default=1
+        Neighbouring time points that a token of the temporal stream is made of, odd; 1
+        as published.
     positions : {"learned", "gradient"}, default="learned"
         A free vector per region, or gradients of the mean connectivity in `fit`.
     perceiver_residual : {"region", "query", "reference"}, default="region"

@@ -183,7 +183,7 @@ class SavableMixin(BaseBrainEstimator):
         settings = self._settings(self.max_epochs, None)
         if settings.device.startswith("cuda") and not torch.cuda.is_available():
             settings = replace(settings, device="cpu")  # predict where it can
-        self.net_ = make_net(task, settings)
+        self.net_ = make_net(task, settings, lr_scales=self._lr_scales(task))
         set_history(self.net_, config["history"])
 
     def _make_backbone(self, config: Mapping[str, Any]) -> torch.nn.Module:

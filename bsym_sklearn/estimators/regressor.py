@@ -15,7 +15,8 @@ class BrainSymphonyRegressor(ScanRegressorMixin, BaseSupervised):
 
     Parameters
     ----------
-    pretrained, strategy, pretrain_epochs, layer_decay, pooling, max_epochs
+    pretrained, strategy, pretrain_epochs, layer_decay, temporal_tokens, \
+temporal_kernel, readouts, head_dropout, pooling, max_epochs
         See :class:`BrainSymphonyClassifier`.
 
     Attributes

@@ -60,7 +60,7 @@ class BaseSupervised(BaseBrainSymphony):
         absent_edges: str = "masked",
         edge_symmetry: str = "symmetric",
         readouts: str = "auto",
-        head_dropout: float = 0.5,
+        head_dropout: float = 0.8,
         pooling: str = "regions",
         n_windows: int | None = None,
         objective: str = "joint",

@@ -16,6 +16,7 @@ POOLINGS = ("mean", "regions")
 READOUTS = ("spatial", "temporal", "states", "structural", "fused")
 OVER_TIME = ("temporal", "states")  # (B, T, .), averaged over time
 OF_SC = ("structural",)
+MAX_DROPOUT_OF_AVERAGES = 0.5  # meanMLP's is .49
 
 
 class TaskHead(SeededModule):
@@ -38,7 +39,8 @@ class TaskHead(SeededModule):
     pooling : {"mean", "regions"}, default="regions"
         Average the regions first, or give each its own weights.
     dropout : float, default=0.0
-        Rate on what is read, in [0, 1).
+        Rate on what is read, in [0, 1). Averages over time or regions, which are
+        few, lose at most half.
     n_states : int, default=160
         Channels of the states.
 
@@ -67,6 +69,7 @@ class TaskHead(SeededModule):
             check_choice(name, READOUTS, "readouts")
         self.pooling = pooling
         self.dropout = Dropout(dropout)
+        self.dropout_of_averages = Dropout(min(dropout, MAX_DROPOUT_OF_AVERAGES))
         widths = dict.fromkeys(READOUTS, dim if pooling == "mean" else n_regions * dim)
         widths |= {"temporal": dim, "states": n_states}
         self.readouts = nn.ModuleDict()
@@ -137,7 +140,9 @@ class TaskHead(SeededModule):
             stream = getattr(out, name)
             if stream is None:
                 continue
-            outputs.append(readout(self.dropout(self._pool(name, stream, padding))))
+            wide = name not in OVER_TIME and self.pooling == "regions"
+            dropout = self.dropout if wide else self.dropout_of_averages
+            outputs.append(readout(dropout(self._pool(name, stream, padding))))
             weights.append(self._weights(name, stream, has_fmri, has_sc))
         if not outputs:
             raise ValueError(
