@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,15 @@ from sklearn.base import clone
 
 from bsym_sklearn import Candidate, make_candidate
 from bsym_sklearn.analysis.comparison import compare
-from bsym_sklearn.analysis.results import score_matrix, summarize
+from bsym_sklearn.analysis.results import summarize
 from bsym_sklearn.analysis.splits import Split
-from bsym_sklearn.analysis.store import write_atomically
-from bsym_sklearn.analysis.tables import conclusions, printed, strongest_rival
+from bsym_sklearn.analysis.tables import conclusions, strongest_rival
 from bsym_sklearn.data import load_cohort
 
 OUTPUT = Path(__file__).resolve().parents[1] / "demo_output"
 MODALITIES = ("fmri", "sc")
 # Linear models of the same scans, by the modalities that they read.
 CLASSICAL = {"fmri": "tangent", "sc": "sc", "both": "tangent+sc"}
-# Okabe & Ito (2008), Color Universal Design.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "os^Dv<>"
 
 
 def make_parser(
@@ -130,7 +125,7 @@ def brainsymphony(
     kind: str,
     options: argparse.Namespace,
     *,
-    pretrained: bool = True,
+    pretraining: bool = True,
     **parameters: Any,
 ) -> Candidate:
     """Return BrainSymphony with other parameters, its pretraining with them too.
@@ -138,7 +133,7 @@ def brainsymphony(
     The comparison pretrains once per split and seed for all models that differ in
     nothing that concerns pretraining.
     """
-    name = f"brainsymphony-{'finetuned' if pretrained else 'scratch'}"
+    name = f"brainsymphony-{'finetuned' if pretraining else 'scratch'}"
     made = make_candidate(name, kind, **budget(options))
     pretrainer = made.pretrainer
     if pretrainer is not None:
@@ -204,102 +199,6 @@ def report(
     return summary, text
 
 
-def report_curves(
-    folder: Path,
-    task: Task,
-    results: pd.DataFrame,
-    options: argparse.Namespace,
-    *,
-    axis: str,
-    notes: Sequence[str] = (),
-) -> str:
-    """Write a table (models x share) and its figure, and the tests of every share.
-
-    `results` has a column ``share``; every share has the same splits and models.
-    """
-    shares = sorted(results["share"].unique())
-    parts = {share: results[results["share"] == share] for share in shares}
-    rows = []
-    for share, part in parts.items():
-        part = part.drop(columns="share")
-        name = f"share-{share:.0%}".removesuffix("%")
-        summary, _ = report(folder / name, task, part, options, pictures=False)
-        metric = summary.attrs["metric"]
-        matrix = score_matrix(part, metric)
-        scans = part.groupby("label", sort=False)["n_train"].mean()
-        rows += [
-            (label, share, scans[label], matrix[label].mean(), matrix[label].std())
-            for label in summary.index
-        ]
-    columns = ["model", "share", "n_train", metric, f"{metric}_sd"]
-    curves = pd.DataFrame(rows, columns=columns)
-    curves.to_csv(folder / "curves.csv", index=False)
-    head = (
-        f"{task.name}: {printed(metric)} by {axis}, mean ± standard deviation over "
-        f"{len(task.splits)} splits, {len(options.seeds)} seeds averaged in each. The "
-        "folders share-* have tests, all scores and predictions."
-    )
-    table = _wide(curves, metric)
-    text = "\n".join([head, "", table.to_string(), "", *notes])
-    write_atomically(folder / "curves.txt", text + "\n")
-    write_atomically(folder / "curves.md", as_markdown(table))
-    if can_draw():
-        _draw_curves(curves, metric, axis, folder / "curves.png")
-    return text
-
-
-def as_markdown(table: pd.DataFrame) -> str:
-    """Return a table of text with its index as Markdown."""
-    flat = table.reset_index()
-    lines = [[str(x) for x in flat.columns], ["---"] * flat.shape[1]]
-    lines += [[str(x) for x in row] for row in flat.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def can_draw() -> bool:
     """Return whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
-
-
-def _wide(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return models x shares as text."""
-    text = [
-        f"{mean:.3f} ± {sd:.3f}"
-        for mean, sd in zip(curves[metric], curves[f"{metric}_sd"], strict=True)
-    ]
-    shares = [f"{share:.0%}" for share in curves["share"]]
-    long = curves.assign(text=text, share=shares)
-    wide = long.pivot_table(
-        index="model", columns="share", values="text", aggfunc="first", sort=False
-    )
-    return wide.rename_axis(columns=None)
-
-
-def _draw_curves(curves: pd.DataFrame, metric: str, axis: str, path: Path) -> None:
-    """Draw one line per model, with the spread over splits."""
-    import matplotlib.pyplot as plt
-
-    from bsym_sklearn.plotting.axes import make_axes, tidy
-
-    models = curves["model"].unique()
-    ax = make_axes(None, 2.4 + 0.14 * len(models))
-    styles = zip(cycle(COLORS), cycle(MARKERS), strict=False)
-    for model, (color, marker) in zip(models, styles, strict=False):
-        line = curves[curves["model"] == model]
-        ax.errorbar(
-            100 * line["share"],
-            line[metric],
-            yerr=line[f"{metric}_sd"].fillna(0),
-            color=color,
-            marker=marker,
-            ms=3,
-            lw=1,
-            elinewidth=0.5,
-            label=model,
-        )
-    ax.set_xlabel(f"{axis} (%)")
-    ax.set_ylabel(f"{printed(metric)} (mean ± SD)")
-    tidy(ax)
-    ax.figure.legend(loc="outside lower center", fontsize=6, frameon=False)
-    ax.figure.savefig(path, dpi=200)
-    plt.close(ax.figure)

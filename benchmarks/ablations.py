@@ -60,10 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = changes(has, scratch=options.scratch)
     if options.only:
         found = {name: found[name] for name in checked(options.only, found)}
-    models = {
-        name: model(name, change, task.kind, options)
-        for name, change in ({BASE: {}} | found).items()
-    }
+    models = {BASE: model(BASE, {}, task.kind, options)}
+    for name, change in found.items():
+        models[name] = model(name, change, task.kind, options)
     folder = output_folder(options, "ablations")
     results = run(models, task, folder, options)
     if options.scratch:
@@ -107,7 +106,7 @@ def model(
     name: str, change: dict[str, Any], kind: str, options: argparse.Namespace
 ) -> Candidate:
     """Return the base with a change."""
-    return brainsymphony(name, kind, options, pretrained=not options.scratch, **change)
+    return brainsymphony(name, kind, options, pretraining=not options.scratch, **change)
 
 
 def checked(names: Sequence[str], known: dict[str, Any]) -> Sequence[str]:

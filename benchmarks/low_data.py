@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from _runs import make_parser, output_folder, report_curves, run
+from _curves import report_curves
+from _runs import make_parser, output_folder, run
 from _tasks import Task, cohort_task
 
 from bsym_sklearn import list_models
@@ -22,10 +23,13 @@ from bsym_sklearn.analysis.splits import Split
 from bsym_sklearn.data import load_cohort
 
 SHARES = (0.1, 0.2, 0.5, 1.0)
-MODELS = ("dummy", "tangent", "sc", "tangent+sc", "mean_mlp")
-MODELS += ("brainsymphony-scratch", "brainsymphony-frozen", "brainsymphony-finetuned")
+MODELS = (
+    *("dummy", "tangent", "sc", "tangent+sc", "mean_mlp"),
+    *(f"brainsymphony-{row}" for row in ("scratch", "frozen", "finetuned")),
+)
 N_BINS = 5  # of a continuous target
-LEAST = 2  # people of a class, so that training rows can be divided again
+# People of a class, so that training rows can be divided again, or of a bin.
+LEAST = {"classification": 2, "regression": 1}
 NOTES = (
     "A share has two people of each class at least, which can be more than it says: "
     "curves.csv has the number of training scans.",
@@ -81,16 +85,17 @@ def nested_rows(
     people = task.groups[rows]
     target = pd.Series(task.y[rows]).groupby(people)
     if task.kind == "regression":
-        n_bins = min(N_BINS, len(target) // LEAST)
+        n_bins = min(N_BINS, len(target) // 2)
         classes = pd.qcut(target.mean(), n_bins, labels=False, duplicates="drop")
     else:  # of a person: all that the scans have
         classes = target.agg(lambda y: " ".join(sorted(set(y))))
+    least = LEAST[task.kind]
     rng = np.random.default_rng(seed)
     shuffled = classes.iloc[rng.permutation(len(classes))]
     place = shuffled.groupby(shuffled).cumcount()
     size = shuffled.groupby(shuffled).transform("size")
     chosen = [
-        shuffled.index[place < np.maximum((share * size).round(), LEAST)]
+        shuffled.index[place < np.maximum((share * size).round(), least)]
         for share in shares
     ]
     return [rows[np.isin(people, names)] for names in chosen]
@@ -101,11 +106,11 @@ def parser() -> argparse.ArgumentParser:
     command = make_parser(__doc__)
     add = command.add_argument
     add("--models", nargs="+", metavar="NAME", help=f"default: {', '.join(MODELS)}")
-    add("--shares", nargs="+", type=share, default=list(SHARES), metavar="SHARE")
+    add("--shares", nargs="+", type=share_of, default=list(SHARES), metavar="SHARE")
     return command
 
 
-def share(text: str) -> float:
+def share_of(text: str) -> float:
     """Return a number in (0, 1]."""
     value = float(text)
     if not 0 < value <= 1:

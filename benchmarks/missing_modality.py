@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _curves import report_curves
 from _runs import (
     CLASSICAL,
     brainsymphony,
     make_parser,
     output_folder,
     read_complete_task,
-    report_curves,
     run,
 )
 from _tasks import GROUP, Task
@@ -57,8 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     results = pd.concat(parts, ignore_index=True)
     axis = f"share of the scans without {options.drop}"
-    notes = [*notes, *NOTES]
-    print(report_curves(folder, task, results, options, axis=axis, notes=notes))
+    text = report_curves(
+        folder,
+        task,
+        results,
+        options,
+        axis=axis,
+        reference=single_label(OTHER[options.drop]),  # what the modality is worth
+        notes=[*notes, *NOTES],
+    )
+    print(text)
     print(f"\nTables, predictions and the figure are in {folder}")
 
 
@@ -96,17 +104,22 @@ def make_models(
     kind: str, modality: str, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return BrainSymphony and a linear model, and chance beside a single modality."""
-    label = "BrainSymphony" if modality == "both" else f"BrainSymphony, {modality} only"
+    label = FUSION["brainsymphony"] if modality == "both" else single_label(modality)
     linear = make_candidate(CLASSICAL[modality], kind, group_column=GROUP)
     models = {
         "brainsymphony": brainsymphony(
-            label, kind, options, pretrained=not options.scratch, modalities=modality
+            label, kind, options, pretraining=not options.scratch, modalities=modality
         ),
         "linear": linear,
     }
     if modality != "both":
         models["dummy"] = make_candidate("dummy", kind)
     return models
+
+
+def single_label(modality: str) -> str:
+    """Return what BrainSymphony with one modality is called."""
+    return f"BrainSymphony, {modality} only"
 
 
 def with_copies(task: Task, drop: str) -> Task:
@@ -139,10 +152,11 @@ def mix(
     rows = cell["rows"][:n_test]
     chosen = np.arange(n_test) + n_test * lacks(rows, share, place)
     truth, predicted = cell["y_true"][:n_test], cell["y_pred"][chosen]
-    probabilities = None if cell["y_proba"] is None else cell["y_proba"][chosen]
+    probabilities = None
     if task.kind == "regression":
         scores = regression_scores(truth, predicted)
     else:
+        probabilities = cell["y_proba"][chosen]
         scores = classification_scores(truth, predicted, probabilities, cell["classes"])
     return (
         cell

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _paper import beside, paper_results, paper_rows
+from _curves import as_markdown
+from _paper import beside, paper_rows
 from _runs import (
     CLASSICAL,
-    as_markdown,
     brainsymphony,
     complete_task,
     make_parser,
@@ -40,14 +40,13 @@ from bsym_sklearn.data import load_cohort
 COHORT = "HCP-Aging"  # of the printed numbers
 NAMES = {"fmri": "fmri", "sc": "sc", "both": "fmri+sc"}  # as the paper's file has them
 PROTOCOLS = {"probe": "linear probe", "finetune": "fine-tuned"}
-# What is measured, and what is printed of it. The definitions of the printed F1 and
-# correlation are not known; the error is in units of the variance of the target.
+# What is printed, and what is measured beside it: the definitions of the printed F1 and
+# correlation are not known, and 1 - R2 is an error in units of the target's variance.
 SCORES = {
-    "classification": {"accuracy": "accuracy", "f1": "f1_as_printed"},
+    "classification": {"accuracy": ["accuracy"], "f1_as_printed": ["f1"]},
     "regression": {
-        "1 - r2": "mse_as_printed",
-        "pearson": "rho_as_printed",
-        "spearman": "rho_as_printed",
+        "mse_as_printed": ["1 - r2"],
+        "rho_as_printed": ["pearson", "spearman"],
     },
 }
 CAVEAT = (
@@ -75,18 +74,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary, text = report(folder / target, task, results, options, notes=notes)
         print(text, end="\n\n")
         if name is not None:
-            write_beside(folder / target, summary, name, options)
+            here = options.cohort.resolve().name
+            table = beside(summary, name, measured_on=here, cohort=COHORT)
+            table.to_csv(folder / target / "beside.csv")
         figure.append(figure_columns(summary, task, name, modalities))
-    layout = pd.concat(figure, axis=1)
-    print(layout.to_string(na_rep=""), CAVEAT, sep="\n\n")
+    write_figure(pd.concat(figure, axis=1), folder)
+    print(f"\nTables, predictions and pictures are in {folder}")
+
+
+def write_figure(layout: pd.DataFrame, folder: Path) -> None:
+    """Write the layout of the figure, and print it."""
     layout.to_csv(folder / "figure2.csv")
-    text = as_markdown(layout.map(_three_digits))
-    write_atomically(folder / "figure2.md", f"{text}\n{CAVEAT}\n")
+    text = layout.map(_three_digits)
+    print(text.to_string(), CAVEAT, sep="\n\n")
+    write_atomically(folder / "figure2.md", f"{as_markdown(text)}\n{CAVEAT}\n")
 
 
 def printed_names(options: argparse.Namespace) -> list[str | None]:
     """Return what the paper calls each target, None for one that it has not."""
-    known = set(paper_results().query("cohort == @COHORT")["task"])
+    known = {"sex", "age"}
     if options.printed is None:
         return [t.lower() if t.lower() in known else None for t in options.target]
     wrong = set(options.printed) - known
@@ -124,45 +130,36 @@ def make_models(
     return models
 
 
-def write_beside(
-    folder: Path, summary: pd.DataFrame, name: str, options: argparse.Namespace
-) -> None:
-    """Write all printed numbers of the task under those measured."""
-    here = options.cohort.resolve().name
-    table = beside(summary, name, measured_on=here, cohort=COHORT)
-    table.to_csv(folder / "beside.csv")
-
-
-def figure_columns(
-    summary: pd.DataFrame, task: Task, name: str | None, modalities: Sequence[str]
-) -> pd.DataFrame:
-    """Return the columns of one target: rows are modalities and protocols."""
+def rows_of_figure(modalities: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return the label of each modality and protocol."""
     rows = {("none", "chance"): model_info("dummy").label}
     for modality in modalities:
         there = NAMES[modality]
         rows[there, "classical"] = model_info(CLASSICAL[modality]).label
         for protocol in PROTOCOLS.values():
             rows[there, protocol] = f"BrainSymphony {there}, {protocol}"
+    return rows
+
+
+def figure_columns(
+    summary: pd.DataFrame, task: Task, name: str | None, modalities: Sequence[str]
+) -> pd.DataFrame:
+    """Return the columns of one target: rows are modalities and protocols."""
+    rows = rows_of_figure(modalities)
     measured = summary.loc[list(rows.values())]
     if task.kind == "regression":
         measured = measured.assign(**{"1 - r2": 1 - measured["r2"]})
     index = pd.MultiIndex.from_tuples(list(rows), names=["modality", "protocol"])
     columns = {}
-    for score, as_printed in SCORES[task.kind].items():
-        head = f"{task.name}: {score}"
-        columns[head] = measured[score].set_axis(index)
-        if name is not None:
-            columns[f"{head}, printed"] = _printed(name, as_printed).reindex(index)
+    for as_printed, scores in SCORES[task.kind].items():
+        for score in scores:
+            columns[f"{task.name}: {score}"] = measured[score].set_axis(index)
+        if name is not None and as_printed in paper_rows(name, cohort=COHORT):
+            paper = paper_rows(name, cohort=COHORT).loc[["BrainSymphony"]]
+            there = paper.groupby(["modality", "protocol"])[as_printed].first()
+            head = f"{task.name}: printed {as_printed.removesuffix('_as_printed')}"
+            columns[head] = there.reindex(index)
     return pd.DataFrame(columns)
-
-
-def _printed(name: str, score: str) -> pd.Series:
-    """Return a printed score of BrainSymphony by modality and protocol."""
-    rows = paper_rows(name, cohort=COHORT)
-    ours = rows[rows.index == "BrainSymphony"]
-    if score not in ours:
-        return pd.Series(float("nan"), pd.MultiIndex.from_tuples([("", "")]))
-    return ours.groupby(["modality", "protocol"])[score].first()
 
 
 def _three_digits(value: float) -> str:
