@@ -50,8 +50,11 @@ def write_page(page: Path, results: Path, names: Sequence[str]) -> None:
         if not (folder / "table.md").exists():
             continue
         settings = json.loads((folder / "settings.json").read_text())
-        cells[name] = (pd.read_csv(folder / "cells.csv"), settings["metric"])
-        sections.append(_section(name, settings, (folder / "table.md").read_text()))
+        fits = pd.read_csv(folder / "cells.csv")
+        cells[name] = (fits, settings["metric"])
+        commits = sorted({str(commit)[:7] for commit in fits["commit"]})
+        table = (folder / "table.md").read_text()
+        sections.append(_section(name, settings, commits, table))
     parts = [HEAD, _winners(cells), "", _ranks(page, cells), *sections]
     write_atomically(page, "\n".join(parts))
 
@@ -117,7 +120,9 @@ def _ranks(page: Path, cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
     )
 
 
-def _section(name: str, settings: dict[str, Any], table: str) -> str:
+def _section(
+    name: str, settings: dict[str, Any], commits: Sequence[str], table: str
+) -> str:
     """Return the section of one benchmark."""
     options = settings["options"]
     lines = [
@@ -126,8 +131,8 @@ def _section(name: str, settings: dict[str, Any], table: str) -> str:
         f"`python benchmarks/accuracy.py --only {name}`: {settings['n_scans']} scans "
         f"of {settings['n_groups']} groups, {len(settings['splits'])} splits, windows "
         f"of {options['window']} time points, at most {options['max_epochs']} epochs "
-        f"with targets and {options['pretrain_epochs']} without; commit "
-        f"`{str(settings['commit'])[:7]}`.",
+        f"with targets and {options['pretrain_epochs']} without; fits of "
+        f"{', '.join(commits)}.",
         "",
         table,
     ]

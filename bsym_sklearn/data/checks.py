@@ -316,14 +316,14 @@ def check_target(y: Any, n_scans: int, estimator: Any) -> np.ndarray:
             f"{who} requires y to be passed, but the target y is None. Pass one target "
             "per scan."
         )
-    y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
-    y = column_or_1d(y, warn=True)
-    missing = pd.isna(y)
-    if missing.any():  # None or NA among labels; check_array finds NaN
+    values = np.asarray(y)
+    if values.dtype == object and pd.isna(values).any():  # check_array finds other NaN
         raise BrainDataError(
             f"{who} needs a target for every scan. Got none, first in scan "
-            f"{int(missing.argmax())}. Leave the scan out."
+            f"{int(pd.isna(values).argmax())}. Leave the scan out."
         )
+    y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
+    y = column_or_1d(y, warn=True)
     if len(y) != n_scans:
         raise BrainDataError(
             f"{who} needs one target per scan. Got inconsistent numbers: {n_scans} "

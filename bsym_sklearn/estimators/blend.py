@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
-from sklearn.utils import Tags, _safe_indexing, check_scalar
+from sklearn.utils import Tags, _safe_indexing, check_scalar, indexable
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from bsym_sklearn.data.checks import check_target
+from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.estimators.covariates import participants
 from bsym_sklearn.estimators.strength import inner_splits
 from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
@@ -93,7 +94,7 @@ class BaseBlend(_BaseComposition):
         output: Callable[[Any, Any], np.ndarray],
         weigh: Callable[[np.ndarray], np.ndarray],
     ) -> Self:
-        """Weigh the members by what they say of unseen scans, then fit them on all.
+        """Fit the members, and weigh them by what their clones say of unseen scans.
 
         `output` is what a fitted member says of scans, (n, C); `weigh` makes weights
         (K,) of what all say of the scans they have not seen, (K, n, C).
@@ -102,6 +103,8 @@ class BaseBlend(_BaseComposition):
         self._validate_names([name for name, _ in self.members])
         who = type(self).__name__
         groups = participants(X, self.group_column, who)
+        # First, so that scans which cannot be used are refused before any are chosen.
+        self.members_ = [clone(member).fit(X, y) for _, member in self.members]
         splits = inner_splits(groups, strata, self.n_inner_folds)
         if splits is None:
             warnings.warn(
@@ -116,7 +119,6 @@ class BaseBlend(_BaseComposition):
                 _out_of_fold(member, X, y, splits, output) for _, member in self.members
             ]
             self.weights_ = weigh(np.stack(unseen))
-        self.members_ = [clone(member).fit(X, y) for _, member in self.members]
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(self.members_[0], name):
@@ -252,7 +254,8 @@ class BlendClassifier(ClassifierMixin, BaseBlend):
         ndarray of shape (n,)
             Class labels.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def _probabilities(self, member: Any, X: Any) -> np.ndarray:
         """Return a member's probabilities (n, C), 0 for classes it has not seen."""
@@ -361,10 +364,17 @@ def _out_of_fold(
     """Return what clones of a member say of the scans that they have not seen."""
     said: list[np.ndarray] = []
     for train, test in splits:
-        fitted = clone(member).fit(_safe_indexing(X, train), y[train])
-        said.append(output(fitted, _safe_indexing(X, test)))
+        fitted = clone(member).fit(_take(X, train), y[train])
+        said.append(output(fitted, _take(X, test)))
     order = np.argsort(np.concatenate([test for _, test in splits]))
     return np.concatenate(said)[order]
+
+
+def _take(X: Any, rows: np.ndarray) -> Any:
+    """Return rows of a cohort in any form."""
+    if isinstance(X, Cohort):
+        return X.take(rows)
+    return _safe_indexing(*indexable(X), rows)
 
 
 def _cooled(probabilities: np.ndarray, temperature: Any) -> np.ndarray:

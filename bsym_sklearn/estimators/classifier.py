@@ -33,15 +33,16 @@ class BrainSymphonyClassifier(ScanClassifierMixin, BaseSupervised):
     temporal_kernel : int, default=1
         See :class:`BrainSymphonyEmbedder`.
     readouts : str, default="auto"
-        Streams that the head reads, joined by "+": ``"spatial"``, ``"states"`` (averaged
-        over time), ``"temporal"`` (averaged over time), ``"structural"`` and
+        Streams that the head reads, joined by "+": ``"spatial"``, ``"states"`` and
+        ``"temporal"`` (both averaged over time), ``"structural"`` and
         ``"fused"``. Each has a linear read-out and a loss of its own, and their outputs
         are averaged. ``"auto"`` takes ``"spatial+states+fused"``, with connectomes
         ``"structural"`` too, and ``"temporal"`` in place of states without them. Every
         modality needs one; without ``"fused"``, no time is spent on the Perceiver and
         the gate.
     head_dropout : float, default=0.8
-        Rate on what the head reads, in [0, 1).
+        Rate on what the head reads region by region, in [0, 1). Averages over time or
+        regions, which are few, lose at most half.
     pooling : {"regions", "mean"}, default="regions"
         Whether the head has weights for each region, or reads their average.
     max_epochs : int, default=50

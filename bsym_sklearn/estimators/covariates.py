@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -179,5 +180,5 @@ def participants(X: Any, column: str, who: str) -> np.ndarray:
 
 def has_columns(X: Any) -> bool:
     """Say if `X` is a DataFrame or a SliceDict."""
-    plain = type(X) is dict or isinstance(X, pd.Series)
+    plain = type(X) is dict or isinstance(X, pd.Series) or issparse(X)
     return hasattr(X, "keys") and not plain

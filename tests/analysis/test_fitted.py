@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import VotingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bsym_sklearn import BrainSymphonyClassifier, BrainSymphonyEmbedder
+from bsym_sklearn import (
+    BlendClassifier,
+    BrainSymphonyClassifier,
+    BrainSymphonyEmbedder,
+    FeatureClassifier,
+)
 from bsym_sklearn.analysis import provenance
 from bsym_sklearn.analysis.fitted import chosen_parameters, count_parameters
 from bsym_sklearn.analysis.memory import PeakMemory, one_thread
@@ -37,6 +43,36 @@ def test_linear_models_count_by_what_they_read(rng) -> None:
     members = [("a", clone(rotated)), ("b", LogisticRegression())]
     both = VotingClassifier(members).fit(X, y)
     assert count_parameters(both) == 2 * 3 * 7
+
+
+@pytest.mark.parametrize("features", ["correlation", "sc"])
+def test_calibrated_models_count_as_what_they_calibrate(cohort, features) -> None:
+    X, y = cohort.data, cohort.target
+    for model in ("ridge", "kernel_ridge"):
+        fitted = FeatureClassifier(features, model=model).fit(X, y)
+        assert count_parameters(fitted) == 6 * 5 // 2 + 1
+        assert set(chosen_parameters(fitted)) == {"alpha"}
+
+
+def test_every_calibrated_fold_counts_that_predicts(rng) -> None:
+    X, y = rng.normal(size=(30, 4)), np.arange(30) % 2
+    ensemble = CalibratedClassifierCV(RidgeClassifier(), cv=3)
+    assert count_parameters(ensemble.fit(X, y)) == 3 * 5
+    one = CalibratedClassifierCV(RidgeClassifier(), cv=3, ensemble=False)
+    assert count_parameters(one.fit(X, y)) == 5
+
+
+def test_a_blend_counts_its_members(cohort) -> None:
+    X, y = cohort.data, cohort.target
+    members = [
+        ("ridge", FeatureClassifier("correlation", model="ridge")),
+        ("sc", FeatureClassifier("sc")),
+        ("network", BrainSymphonyClassifier(**TINY)),
+    ]
+    blend = BlendClassifier(members, n_inner_folds=2).fit(X, y)
+    counts = [count_parameters(member) for member in blend.members_]
+    assert min(counts) > 0
+    assert count_parameters(blend) == sum(counts)
 
 
 def test_networks_count_without_the_decoders_of_pretraining(cohort) -> None:

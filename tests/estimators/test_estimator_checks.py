@@ -36,17 +36,17 @@ FAST = {
     "depth": 1,
     "perceiver_depth": 0,
     "n_heads": 2,
-    "max_epochs": 5,
+    "max_epochs": 10,
     "batch_size": 64,
-    "lr": 4e-2,
+    "lr": 2e-2,
     "validation_fraction": 0.0,
     "dtype": "float64",
     "random_state": 0,
 }
 ESTIMATORS = [
     BrainSymphonyEmbedder(**FAST | {"max_epochs": 2}),
-    BrainSymphonyClassifier(**FAST),
-    BrainSymphonyRegressor(**FAST),
+    BrainSymphonyClassifier(**FAST, head_dropout=0.0),
+    BrainSymphonyRegressor(**FAST, head_dropout=0.0),
 ]
 
 

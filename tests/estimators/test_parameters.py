@@ -122,6 +122,10 @@ BAD_PARAMETERS: list[tuple[str, Any, type[Exception], str]] = [
     ("objective", "all", ValueError, "objective"),
     ("pooling", "max", ValueError, "pooling"),
     ("spatial_tokens", "words", ValueError, "words"),
+    ("temporal_tokens", "words", ValueError, "`temporal_tokens` must be one of"),
+    ("temporal_kernel", 0, ValueError, "temporal_kernel == 0, must be >= 1"),
+    ("temporal_kernel", 2, ValueError, "must be odd and at least 1. Got 2"),
+    ("temporal_kernel", 1.5, TypeError, "temporal_kernel must be an instance of int"),
     ("positions", "sine", ValueError, "sine"),
     ("perceiver_residual", "none", ValueError, "none"),
     ("final_norm", "batch", ValueError, "batch"),
@@ -159,6 +163,8 @@ def test_bad_parameters_raise_in_fit_and_not_before(kind, name, value, error, me
         ("max_epochs", 0, "max_epochs == 0, must be >= 1"),
         ("layer_decay", 0.0, "layer_decay == 0.0, must be > 0"),
         ("layer_decay", 1.5, "layer_decay == 1.5, must be <= 1"),
+        ("head_dropout", 1.0, "head_dropout == 1.0, must be < 1"),
+        ("head_dropout", -0.1, "head_dropout == -0.1, must be >= 0"),
     ],
 )
 @pytest.mark.parametrize("kind", SUPERVISED)

@@ -136,8 +136,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "linear sc": {"sc_scaling": "linear"},
     "windows": {"window": 12, "n_windows": 4},
     "float64": {"dtype": "float64"},
+    "neighbours": {"temporal_kernel": 3},
     "published function": {
         "spatial_tokens": "series",
+        "temporal_tokens": "linear",
         "perceiver_residual": "reference",
         "final_norm": "reference",
         "signed_attention": "reference",

@@ -18,6 +18,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from bsym_sklearn import (
+    BlendClassifier,
+    BlendRegressor,
     BrainSymphonyClassifier,
     BrainSymphonyEmbedder,
     Candidate,
@@ -140,11 +142,7 @@ def test_all_networks_are_made_with_the_same_settings() -> None:
     for name in [*list_models(family="network"), *PRETRAINED]:
         parameters = make_model(name, **options).get_params(deep=True)
         for key, value in options.items():
-            found = {
-                parameters[n]
-                for n in parameters
-                if n.split("__")[-1] == key and not n.startswith("seed1__random")
-            }
+            found = {parameters[n] for n in parameters if n.split("__")[-1] == key}
             assert found == {value}
         assert "mask" in {
             parameters[n] for n in parameters if n.endswith("constant_regions")
@@ -152,21 +150,37 @@ def test_all_networks_are_made_with_the_same_settings() -> None:
     assert make_model("tangent", **options).group_column == "family"
 
 
-def test_members_of_an_ensemble_differ_in_their_seed() -> None:
-    for name in ("mean_mlp+tangent", "brainsymphony-ensemble"):
-        seeds = make_model(name, random_state=5).get_params()
-        assert seeds["seed0__random_state"] == 5
-        assert seeds["seed1__random_state"] == 1005
-        assert make_model(name).get_params()["seed1__random_state"] is None
+def test_blends_have_a_network_or_two_and_tangent_connectivity() -> None:
+    members = {
+        "mean_mlp-blend": ["mean_mlp", "tangent"],
+        "brainsymphony-blend": ["spatial", "states", "tangent"],
+    }
+    for name, expected in members.items():
+        for task, kind in zip(TASKS, (BlendClassifier, BlendRegressor), strict=True):
+            blend = make_model(name, task, random_state=5, group_column="family")
+            assert isinstance(blend, kind)
+            assert [member for member, _ in blend.members] == expected
+            assert blend.group_column == "family"
+            seeds = {
+                value
+                for key, value in blend.get_params(deep=True).items()
+                if key.endswith("random_state")
+            }
+            assert seeds == {5}
+    streams = dict(make_model("brainsymphony-blend").members)
+    assert [streams[n].readouts for n in ("spatial", "states")] == ["spatial", "states"]
 
 
-def test_an_ensemble_is_the_average_of_its_members() -> None:
+def test_models_of_fmri_take_no_notice_of_connectomes() -> None:
     X, targets = make_data()
-    for task in TASKS:
-        model = make_short("mean_mlp+tangent", task).fit(X, targets[task])
-        members = [output(member, X) for member in model.estimators_]
-        np.testing.assert_allclose(output(model, X), np.mean(members, axis=0))
-        assert not np.array_equal(members[0], members[1])
+    y = targets["classification"]
+    for name in ("brainsymphony-streams", "brainsymphony-blend", "mean_mlp-blend"):
+        assert model_info(name).needs == ("fmri",)
+        both, fmri = (
+            make_short(name, "classification").fit(x, y)
+            for x in (X, X.drop(columns="sc"))
+        )
+        np.testing.assert_array_equal(output(both, X), output(fmri, X))
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
@@ -215,7 +229,7 @@ def test_without_weights_a_model_is_pretrained_in_its_own_fit() -> None:
 def test_seeded_candidates_are_those_with_a_random_state() -> None:
     assert make_candidate("mean_mlp").seeded
     assert make_candidate("tangent+brainsymphony").seeded
-    assert make_candidate("brainsymphony-ensemble").seeded
+    assert make_candidate("brainsymphony-blend").seeded
     assert not make_candidate("tangent").seeded
     assert not make_candidate("confounds", confounds=CONFOUNDS).seeded
     own = make_pipeline(RegionAmplitude(), LogisticRegression())
@@ -238,7 +252,7 @@ def test_what_is_to_tune_are_parameters_of_the_model(name: str, task: str) -> No
     assert all(isinstance(d, BaseDistribution) for d in space.values())
     tuned = model_info(name).family in ("network", "foundation", "ours")
     linear = "tangent" in name or name.split("+")[0] == "correlation"
-    frozen = name.endswith(("random", "frozen", "ensemble"))
+    frozen = name.endswith(("random", "frozen", "blend"))
     assert bool(space) == (tuned and not linear and not frozen)
 
 

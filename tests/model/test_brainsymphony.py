@@ -38,6 +38,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"structural_positions": "spectral", "signed_attention": "continuous"},
     {"structural_positions": "reference", "absent_edges": "masked"},
     {"spatial_tokens": "both"},
+    {"temporal_kernel": 3},
+    {"temporal_tokens": "states", "temporal_kernel": 3, "n_states": 6},
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=[", ".join(map(str, x.values())) for x in OPTIONS]
@@ -223,6 +225,29 @@ def test_one_modality_alone_passes_unchanged() -> None:
     assert torch.equal(sc_alone.fused, both.structural)
 
 
+STREAMS = ("spatial", "temporal", "states", "structural")
+
+
+@every_option
+@pytest.mark.parametrize(
+    "only", [*((name,) for name in STREAMS), ("spatial", "states"), STREAMS, ()]
+)
+def test_some_streams_alone_are_those_of_all(
+    options: dict[str, Any], only: tuple[str, ...]
+) -> None:
+    model, mask = build(**options), draw_mask()
+    padding = torch.arange(T) >= torch.tensor([4, T, 1])[:, None]
+    batch = (draw_fmri(), draw_sc(), mask)
+    whole = model(*batch, padding=padding)
+    part = model(*batch, padding=padding, only=only)
+    assert model.has_states == (whole.states is not None)
+    made = dict(fields(part))
+    there = {name for name in only if name != "states" or model.has_states}
+    assert made.keys() == there
+    for name, value in made.items():
+        assert torch.equal(value, getattr(whole, name)), name
+
+
 def test_gate_mixes_the_two_modalities() -> None:
     out = build()(draw_fmri(), draw_sc())
     assert ((out.gate > 0) & (out.gate < 1)).all()
@@ -395,13 +420,14 @@ def test_model_learns_one_batch_by_heart() -> None:
 
 
 def test_every_parameter_has_one_depth_in_order() -> None:
-    model = build()
+    model = build(temporal_tokens="states")
     depth: dict[str, float] = {}
     names = {id(x): name for name, x in model.named_parameters()}
     for value, part in model.blocks_by_depth():
         depth.update({names[id(x)]: value for x in part.parameters()})
     assert depth.keys() == set(names.values())
     assert depth["fmri.spatial.embed.weight"] == 0
+    assert depth["fmri.temporal.states.embed.weight"] == 0
     assert depth["fmri.spatial.blocks.0.attention.out.weight"] == 1 / 3
     assert depth["fmri.temporal.blocks.0.attention.out.weight"] == 1 / 2
     assert depth["gate.project.weight"] == 1

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bsym_sklearn.model.functional import (
     MAX_CORRELATION,
+    BrainStates,
     ContextStream,
     FMRIInput,
     GradientPositions,
@@ -176,6 +177,96 @@ def test_gradient_positions_of_a_group_are_those_of_each_scan() -> None:
     group = positions(x)
     positions.coordinates = coordinates.expand(2, R, 3)
     torch.testing.assert_close(positions(x), group)
+
+
+# States of the whole brain
+
+TOKENS = [
+    {"tokens": tokens, "kernel": kernel, "n_states": 7}
+    for tokens in ("linear", "states")
+    for kernel in (1, 3, 5)
+]
+every_token = pytest.mark.parametrize(
+    "options", TOKENS, ids=lambda x: f"{x['tokens']} {x['kernel']}"
+)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_state_is_a_normalised_map_of_neighbouring_time_points(kernel: int) -> None:
+    states, series = randomised(BrainStates(R, 7, kernel)), normal(2, T, R)
+    near = kernel // 2
+    padded = np.pad(series.numpy(), ((0, 0), (near, near), (0, 0)))
+    weight, bias = (x.detach().numpy() for x in states.embed.parameters())
+    x = bias + sum(padded[:, k : T + k] @ weight[:, :, k].T for k in range(kernel))
+    scale, shift = (x.detach().numpy() for x in states.norm.parameters())
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    expected = np.maximum(scale * x + shift, 0)
+    np.testing.assert_allclose(states(series).detach(), expected, rtol=0, atol=1e-12)
+
+
+@every_token
+def test_padding_is_a_shorter_series(options: dict[str, object]) -> None:
+    stream = randomised(TemporalStream(R, **SIZES, **options))
+    series = normal(2, T, R)
+    padding = (torch.arange(T) >= 5).expand(2, T)
+    garbage = series.masked_fill(padding.unsqueeze(2), torch.nan)
+    long, short = FMRIInput(garbage, None, padding), FMRIInput(series[:, :5])
+    made, expected = stream(long)[:, :5], stream(short)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-12)
+    if stream.states is not None:
+        made, expected = stream.brain_states(long)[:, :5], stream.brain_states(short)
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-12)
+
+
+@every_token
+def test_a_token_is_made_of_its_neighbours(options: dict[str, object]) -> None:
+    stream = randomised(TemporalStream(R, **SIZES, **options))
+    series = normal(1, T, R).requires_grad_()
+    stream._embed(FMRIInput(series))[0, 4].square().sum().backward()
+    reached = series.grad[0].abs().sum(1).nonzero().flatten().tolist()
+    near = options["kernel"] // 2
+    assert reached == list(range(4 - near, 5 + near))
+
+
+@every_token
+def test_hidden_values_reach_no_token(options: dict[str, object]) -> None:
+    stream = randomised(TemporalStream(R, **SIZES, **options))
+    series = normal(2, T, R)
+    mask = normal(2, T, R, seed=1) > 0.5
+    mask[:, 3] = True
+    made = []
+    for value in (0.0, torch.nan):
+        inputs = FMRIInput(series.masked_fill(mask, value), mask)
+        states = stream.brain_states(inputs)
+        made.append((stream(inputs), states))
+        if states is not None:
+            torch.testing.assert_close(stream(inputs, states), stream(inputs))
+    assert torch.equal(made[0][0], made[1][0])
+    assert (made[0][1] is None) == (options["tokens"] == "linear")
+    if made[0][1] is not None:
+        assert torch.equal(made[0][1], made[1][1])
+
+
+def test_published_tokens_are_a_linear_map() -> None:
+    stream = randomised(TemporalStream(R, **SIZES))
+    assert isinstance(stream.embed, torch.nn.Linear)
+    assert stream.states is None
+    assert stream.brain_states(FMRIInput(normal(1, T, R))) is None
+    again = TemporalStream(R, **SIZES, tokens="linear", kernel=1)
+    again.load_state_dict(stream.state_dict())
+    inputs = FMRIInput(normal(1, T, R))
+    assert torch.equal(again.double()(inputs), stream(inputs))
+
+
+@pytest.mark.parametrize("kernel", [0, 2, -1])
+def test_a_token_needs_as_many_time_points_on_both_sides(kernel: int) -> None:
+    with pytest.raises(ValueError, match=f"must be odd and at least 1. Got {kernel}"):
+        TemporalStream(R, **SIZES, tokens="states", kernel=kernel)
+
+
+def test_unknown_temporal_tokens_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"`temporal_tokens` must be one of"):
+        TemporalStream(R, **SIZES, tokens="connectivity")
 
 
 @pytest.mark.parametrize("option", ["tokens", "positions"])

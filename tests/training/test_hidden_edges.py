@@ -111,7 +111,7 @@ def test_what_was_prepared_is_used_where_nothing_is_hidden() -> None:
     head = TaskHead(R, 8, 2).double()
     for parameter in head.parameters():  # which starts at zero
         parameter.data.normal_(generator=seeded(6))
-    task = SupervisedTask(model, head, kind="classification")
+    task = SupervisedTask(model, head, kind="classification").eval()
     ready = prepared(model, sc)
     expected = task(sc=sc)
     torch.testing.assert_close(task(sc=sc, **ready), expected, rtol=0, atol=1e-12)

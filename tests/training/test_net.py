@@ -181,7 +181,7 @@ def test_frozen_parameters_are_not_optimised() -> None:
     members = {id(p) for group in groups for p in group["params"]}
     assert members == {id(p) for p in task.head.parameters()}
     assert all(torch.equal(before[k], v) for k, v in weights(task.backbone).items())
-    assert task.head.regions.weight.any()
+    assert task.head.readouts["fused"].weight.any()
 
 
 def record_rates(

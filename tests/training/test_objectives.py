@@ -199,12 +199,22 @@ def test_hidden_values_change_no_prediction(
         assert not torch.equal(target, other), name
 
 
-@every_token
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"spatial_tokens": "series"},
+        {"spatial_tokens": "connectivity"},
+        {"spatial_tokens": "both"},
+        {"temporal_kernel": 3},
+        {"temporal_tokens": "states", "temporal_kernel": 3, "n_states": 6},
+    ],
+    ids=lambda options: ", ".join(map(str, options.values())),
+)
 @pytest.mark.parametrize("name", FMRI_STAGES)
 def test_one_hidden_value_does_not_change_its_prediction(
-    name: str, tokens: str
+    name: str, options: dict[str, Any]
 ) -> None:
-    task = build_task(spatial_tokens=tokens, modalities=("fmri",))
+    task = build_task(**options, modalities=("fmri",))
     batch = {"fmri": draw_fmri()}
     before = predict(task, batch)
     hidden = before[name].hidden
@@ -483,6 +493,7 @@ def test_every_parameter_gets_a_gradient(
         {"structural_positions": "spectral", "edge_weights": "multi_hop"},
         {"edge_symmetry": "symmetric", "edge_weights": "diffusion"},
         {"absent_edges": "masked", "signed_attention": "continuous"},
+        {"temporal_tokens": "states", "temporal_kernel": 3, "n_states": 6},
     ],
     ids=lambda options: ", ".join(map(str, options.values())),
 )
@@ -643,10 +654,15 @@ def test_a_small_batch_is_learned_by_heart(
 
 
 def build_supervised(
-    kind: str = "classification", *, frozen: bool = False, n_outputs: int = 3
+    kind: str = "classification",
+    *,
+    frozen: bool = False,
+    n_outputs: int = 3,
+    readouts: tuple[str, ...] = ("fused",),
+    dropout: float = 0.3,
 ) -> SupervisedTask:
-    backbone = build_backbone(dropout=0.3)
-    head = TaskHead(R, backbone.dim, n_outputs)
+    backbone = build_backbone(dropout=dropout, temporal_tokens="states", n_states=6)
+    head = TaskHead(R, backbone.dim, n_outputs, readouts=readouts, n_states=6)
     generator = seeded(6)
     for parameter in head.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator)
@@ -655,7 +671,7 @@ def build_supervised(
 
 
 def test_cross_entropy_is_the_mean_over_scans() -> None:
-    task = build_supervised()
+    task = build_supervised().eval()
     logits = torch.randn(4, 3, generator=seeded()).double()
     y = torch.tensor([0, 2, 1, 2])
     shares = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
@@ -667,7 +683,7 @@ def test_cross_entropy_is_the_mean_over_scans() -> None:
 
 
 def test_squared_error_is_the_mean_over_scans() -> None:
-    task = build_supervised("regression", n_outputs=1)
+    task = build_supervised("regression", n_outputs=1).eval()
     made, y = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0.0, 2.0, 5.0])
     assert task.loss(made, {"target": y}).item() == pytest.approx(5 / 3)
     weight = torch.tensor([1.0, 1.0, 0.5])
@@ -687,7 +703,7 @@ def test_weights_of_one_change_nothing() -> None:
 def test_a_low_precision_prediction_is_judged_in_single_precision() -> None:
     logits = torch.randn(4, 3, generator=seeded()).bfloat16()
     target = {"target": torch.tensor([0, 2, 1, 2])}
-    loss = build_supervised().loss(logits, target)
+    loss = build_supervised().eval().loss(logits, target)
     assert loss.dtype == torch.float32
     assert loss.item() == F.cross_entropy(logits.float(), target["target"]).item()
 
@@ -726,7 +742,84 @@ def test_a_frozen_backbone_gets_no_gradient_and_no_dropout(kind: str) -> None:
     task.loss(made, {"target": y}).backward()
     assert all(p.grad is None for p in task.backbone.parameters())
     assert all(p.grad is not None and p.grad.any() for p in task.head.parameters())
-    assert torch.equal(made, task(**both()))  # nothing random is left
+    assert torch.equal(made[0], task(**both())[0])  # nothing random is left
+
+
+READOUTS = ("spatial", "states", "structural", "fused")
+HAS_FMRI = torch.tensor([True, True, False])
+HAS_SC = torch.tensor([False, True, True])
+
+
+def draw_target(kind: str) -> Tensor:
+    y = torch.tensor([2, 0, 1])
+    return y if kind == "classification" else y.double()
+
+
+def one_loss(kind: str, output: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of one scan, of outputs (C,)."""
+    if kind == "classification":
+        return F.cross_entropy(output[None], y[None])
+    return (output[0] - y).square()
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.25]])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_in_training_each_readout_has_a_loss_of_its_own(
+    kind: str, weights: list[float] | None
+) -> None:
+    """Their mean over those that a scan has, then over scans."""
+    n_outputs = 3 if kind == "classification" else 1
+    task = build_supervised(kind, n_outputs=n_outputs, readouts=READOUTS, dropout=0)
+    y, missing = draw_target(kind), {"has_fmri": HAS_FMRI, "has_sc": HAS_SC}
+    outputs, say = made = task(**both(), **missing)
+    assert outputs.shape == (B, len(READOUTS), n_outputs)
+    speak = [[0, 1, 3], [0, 1, 2, 3], [2, 3]]
+    scans = (
+        torch.ones(B).double() if weights is None else torch.tensor(weights).double()
+    )
+    each = [
+        torch.stack([one_loss(kind, outputs[i, k], y[i]) for k in ks]).mean()
+        for i, ks in enumerate(speak)
+    ]
+    expected = (torch.stack(each) * scans).mean()
+    target = {"target": y} | ({} if weights is None else {"weight": scans})
+    torch.testing.assert_close(task.loss(made, target), expected)
+    task.eval()
+    average = task(**both(), **missing)
+    torch.testing.assert_close(average, (outputs * say.unsqueeze(-1)).sum(1))
+    judged = torch.stack([one_loss(kind, average[i], y[i]) for i in range(B)])
+    torch.testing.assert_close(task.loss(average, target), (judged * scans).mean())
+
+
+def test_one_readout_is_trained_as_without_others() -> None:
+    """Half the loss is its own, so that its gradient is half of that alone."""
+    gradients = []
+    for readouts in (("states",), ("states", "structural")):
+        task = build_supervised(readouts=readouts, dropout=0)
+        for name, readout in task.head.readouts.items():
+            generator, size = seeded(7), 0.1 if name == "states" else 5.0
+            for parameter in readout.parameters():
+                parameter.data.normal_(0, size, generator=generator)
+        task.loss(task(**both()), {"target": draw_target("classification")}).backward()
+        part = [*task.head.readouts["states"].parameters()]
+        part += [*task.backbone.fmri.temporal.states.parameters()]
+        gradients.append([parameter.grad for parameter in part])
+    for alone, beside in zip(*gradients, strict=True):
+        assert alone.any()
+        torch.testing.assert_close(beside, alone / 2)
+
+
+def test_only_what_is_read_is_computed_and_trained() -> None:
+    task = build_supervised(readouts=("spatial", "states"))
+    with spy(task.backbone) as calls:
+        made = task(**both())
+    assert calls[0]["only"] == ("spatial", "states")
+    task.loss(made, {"target": draw_target("classification")}).backward()
+    trained = {n for n, p in task.named_parameters() if p.grad is not None}
+    parts = ("backbone.fmri.spatial.", "backbone.fmri.temporal.states.", "head.")
+    norms = ("backbone.fmri.norms.spatial",)
+    assert all(name.startswith(parts + norms) for name in trained)
+    assert {p for p in parts if any(n.startswith(p) for n in trained)} == set(parts)
 
 
 def test_a_backbone_that_was_frozen_can_be_trained_again() -> None:

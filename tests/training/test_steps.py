@@ -63,7 +63,8 @@ def make_backbone(dropout: float = 0.0) -> BrainSymphony:
 
 def make_classifier(dropout: float = 0.0) -> SupervisedTask:
     head = TaskHead(R, 8, 2, dropout=dropout)
-    torch.nn.init.normal_(head.regions.weight, generator=torch.Generator())
+    weight = head.readouts["fused"].weight
+    torch.nn.init.normal_(weight, generator=torch.Generator())
     return SupervisedTask(make_backbone(dropout), head, kind="classification")
 
 
@@ -240,7 +241,7 @@ def test_gradients_of_parts_add_up_to_that_of_the_batch(kind: str) -> None:
         task = make_classifier().double()
         if kind == "regression":
             head = TaskHead(R, 8, 1).double()
-            torch.nn.init.ones_(head.regions.weight)
+            torch.nn.init.ones_(head.readouts["fused"].weight)
             task = SupervisedTask(task.backbone, head, kind=kind)
         net = make_net(task, replace(SETTINGS, micro_batch_size=size))
         net.noise_ = torch.Generator()
