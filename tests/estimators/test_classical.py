@@ -158,10 +158,10 @@ def test_everything_is_learned_from_the_rows_of_fit(cohort: Bunch) -> None:
 
 def test_too_few_groups_are_said_and_take_the_middle(cohort: Bunch) -> None:
     X, y = cohort.data.assign(participant_id="the only one"), cohort.target
-    message = r"at least 2 groups .* to choose C inside `fit`.*C=0.1 is taken"
+    message = r"at least 2 groups .* to choose C inside `fit`.*C=1 is taken"
     with pytest.warns(BrainSymphonyWarning, match=message):
         fitted = FeatureClassifier().fit(X, y)
-    assert fitted.best_params_ == {"C": 0.1}
+    assert fitted.best_params_ == {"C": 1.0}
     with pytest.warns(BrainSymphonyWarning, match="choose alpha"):
         ridge = FeatureClassifier(model="ridge").fit(X, y)
     assert np.isfinite(ridge.predict_proba(X)).all()

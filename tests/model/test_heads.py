@@ -122,6 +122,25 @@ def test_dropout_hides_what_is_read_in_training_only() -> None:
     assert not torch.equal(module.train()(out), module.eval()(out))
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_averages_lose_at_most_half(pooling: str) -> None:
+    """Ones become zero or one over the share that is kept."""
+    module = TaskHead(200, DIM, 1, readouts=READOUTS, pooling=pooling, dropout=0.8)
+    kept: dict[str, set[float]] = {}
+    for name, readout in module.readouts.items():
+        readout.register_forward_pre_hook(
+            lambda _, read, name=name: kept.update(
+                {name: set(read[0].unique().tolist())}
+            )
+        )
+    ones = {name: torch.ones(B, 200, DIM) for name in SHAPES}
+    ones["states"] = torch.ones(B, T, 160)
+    module.train()(BrainSymphonyOutput(**ones))
+    wide = {"spatial", "structural", "fused"} if pooling == "regions" else set()
+    for name, values in kept.items():
+        assert sorted(values) == pytest.approx([0, 5 if name in wide else 2])
+
+
 def test_a_head_knows_what_its_backbone_has_to_compute() -> None:
     assert head().needs is None
     assert head("spatial", "fused").needs is None
