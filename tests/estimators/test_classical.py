@@ -34,6 +34,7 @@ from bsym_sklearn import (
 )
 from bsym_sklearn.data import load_cohort, make_cohort
 from bsym_sklearn.estimators.strength import (
+    ALPHA_GRIDS,
     C_GRID,
     code_error,
     inner_splits,
@@ -172,7 +173,8 @@ def test_too_few_groups_are_said_and_take_the_middle(cohort: Bunch) -> None:
 def test_enough_groups_are_not_warned_of(cohort: Bunch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FeatureClassifier(model="ridge").fit(cohort.data, cohort.target)
+        fitted = FeatureClassifier(model="ridge").fit(cohort.data, cohort.target)
+    assert fitted.best_params_["alpha"] in ALPHA_GRIDS["ridge"]
 
 
 def test_inner_folds_need_every_class_in_training() -> None:
