@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from bsym_sklearn.analysis.problem import Problem
 from bsym_sklearn.analysis.splits import Split
 from bsym_sklearn.data import check_cohort
 from bsym_sklearn.estimators import registry
+from bsym_sklearn.estimators.covariates import participant_hashes
 from bsym_sklearn.estimators.search_spaces import search_space
 from bsym_sklearn.exceptions import CheckpointError
 from bsym_sklearn.training.checkpoints import load_bundle
@@ -215,7 +215,7 @@ def check_weights(
     names = problem.groups
     if isinstance(problem.X, pd.DataFrame) and column in problem.X:
         names = problem.X[column].astype(str).to_numpy()
-    hashes = {hashlib.sha256(str(name).encode()).hexdigest() for name in names[tested]}
+    hashes = participant_hashes(names[tested])
     for folder in folders:
         seen = _participants_in(folder)
         if not seen:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, StratifiedGroupKFold
 from sklearn.utils import check_consistent_length, check_scalar
 
+from bsym_sklearn.estimators.strength import divide
 from bsym_sklearn.model.layers import check_choice
 
 N_BINS = 5  # of a continuous target, for folds with equal distributions
@@ -302,11 +303,7 @@ def inner_folds(
     True
     """
     y, members = np.asarray(y), _members(y, groups)
-    if task_of(y, task) == "regression":
-        n = min(n_folds, len(np.unique(members)))
-        return list(GroupKFold(n).split(y, y, members)) if n > 1 else None
-    n = min(n_folds, int(pd.Series(members).groupby(y).nunique().min()))
-    return list(StratifiedGroupKFold(n).split(y, y, members)) if n > 1 else None
+    return divide(members, None if task_of(y, task) == "regression" else y, n_folds)
 
 
 def as_splits(

@@ -213,24 +213,6 @@ class BaseBrainSymphony(SavableMixin):
         """Return what to compute once per connectome."""
         return self.backbone_.prepare_sc
 
-    def _fit_preprocessing(
-        self,
-        cohort: Cohort,
-        modalities: tuple[str, ...],
-        window: int | None,
-        n_gradients: int | None,
-    ) -> Preprocessing:
-        """Fit window, repetition time, scalers and gradients on these scans."""
-        return Preprocessing.fit(
-            cohort,
-            modalities=modalities,
-            window=window,
-            t_r=self.t_r,
-            standardize=self.standardize,
-            sc_scaling=self.sc_scaling,
-            n_gradients=n_gradients,
-        )
-
     def _load_pretrained(
         self, cohort: Cohort, wanted: tuple[str, ...], generator: torch.Generator
     ) -> BrainSymphony:

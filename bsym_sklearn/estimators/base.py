@@ -6,7 +6,6 @@ parameters and data, trains, predicts and keeps the fitted state.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from bsym_sklearn.data.checks import ConstantRegions
 from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.containers import is_table
+from bsym_sklearn.estimators.covariates import participant_hashes, participants
 from bsym_sklearn.estimators.preprocessing import (
     SC_SCALING,
     STANDARDIZE,
@@ -263,6 +263,24 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -------------------------------------------------------------- training
 
+    def _fit_preprocessing(
+        self,
+        cohort: Cohort,
+        modalities: tuple[str, ...],
+        window: int | None,
+        n_gradients: int | None,
+    ) -> Preprocessing:
+        """Fit window, repetition time, scalers and gradients on these scans."""
+        return Preprocessing.fit(
+            cohort,
+            modalities=modalities,
+            window=window,
+            t_r=self.t_r,
+            standardize=self.standardize,
+            sc_scaling=self.sc_scaling,
+            n_gradients=n_gradients,
+        )
+
     def _n_outputs(self) -> int:
         """Return the outputs of the network, known once the target is."""
         raise NotImplementedError(f"{type(self).__name__}._n_outputs")
@@ -374,16 +392,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _groups(self, cohort: Cohort) -> np.ndarray:
         """Return the participant of each scan, or its row number."""
-        if cohort.covariates is None or self.group_column not in cohort.covariates:
-            return np.arange(len(cohort))
-        names = cohort.covariates[self.group_column]
-        if names.isna().any():
-            raise BrainDataError(
-                f"{type(self).__name__} needs {self.group_column!r} in every row, to "
-                "keep a participant's scans together. Got none, first in scan "
-                f"{int(names.isna().argmax())}. Fill it in, or drop the column."
-            )
-        return names.astype(str).to_numpy()
+        return participants(cohort, self.group_column, type(self).__name__)
 
     def _fingerprint(
         self,
@@ -416,8 +425,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         """Return hashes of the participants, so that overlap can be found later."""
         if cohort.covariates is None or self.group_column not in cohort.covariates:
             return []
-        names = set(self._groups(cohort))
-        return sorted(hashlib.sha256(name.encode()).hexdigest() for name in names)
+        return sorted(participant_hashes(self._groups(cohort)))
 
     # ------------------------------------------------------------ prediction
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -176,6 +177,11 @@ def participants(X: Any, column: str, who: str) -> np.ndarray:
             "in, or drop the column."
         )
     return names.astype(str).to_numpy()
+
+
+def participant_hashes(names: Iterable[object]) -> set[str]:
+    """Return what saved weights keep of the participants that they have seen."""
+    return {hashlib.sha256(str(name).encode()).hexdigest() for name in set(names)}
 
 
 def has_columns(X: Any) -> bool:

@@ -11,7 +11,6 @@ import torch
 
 from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.estimators.persistence import SavableMixin
-from bsym_sklearn.estimators.preprocessing import Preprocessing
 from bsym_sklearn.estimators.targets import ScanClassifierMixin, ScanRegressorMixin
 from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.model.rivals import (
@@ -105,14 +104,8 @@ class BaseNetwork(SavableMixin):
         self._pretrained_on: list[str] = []
         self.modalities_ = self._select_modalities(cohort)
         self._require_fmri(cohort)
-        self.preprocessing_ = Preprocessing.fit(
-            cohort,
-            modalities=self.modalities_,
-            window=self.window,
-            t_r=self.t_r,
-            standardize=self.standardize,
-            sc_scaling=None,
-            n_gradients=None,
+        self.preprocessing_ = self._fit_preprocessing(
+            cohort, self.modalities_, self.window, None
         )
         config: dict[str, Any] = {
             "n_regions": cohort.n_regions,

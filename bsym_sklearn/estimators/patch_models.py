@@ -132,14 +132,8 @@ class BasePatchModel(SavableMixin):
             return self._load_pretrained(cohort)
         # Single time points (a table) have no connectivity, and so no gradients.
         n_coordinates = None if cohort.is_table else self._n_coordinates(cohort)
-        self.preprocessing_ = Preprocessing.fit(
-            cohort,
-            modalities=self.modalities_,
-            window=self.window,
-            t_r=self.t_r,
-            standardize=self.standardize,
-            sc_scaling=None,
-            n_gradients=n_coordinates,
+        self.preprocessing_ = self._fit_preprocessing(
+            cohort, self.modalities_, self.window, n_coordinates
         )
         size = self._patch_size if self.patch_size is None else self.patch_size
         size = min(size, self.preprocessing_.window)

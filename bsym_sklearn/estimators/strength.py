@@ -26,17 +26,25 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     return np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
 
 
-def inner_splits(groups: np.ndarray, strata: Any, n_folds: int) -> Splits | None:
+def divide(groups: np.ndarray, strata: Any, n_folds: int) -> Splits | None:
     """Divide training rows, groups undivided; None if there are too few of them."""
     if strata is None:
         n = min(n_folds, len(np.unique(groups)))
         return list(GroupKFold(n).split(groups, groups=groups)) if n > 1 else None
     classes = np.unique(strata)
     n = min(n_folds, *(len(np.unique(groups[strata == c])) for c in classes))
-    if n < 2:
-        return None
-    splits = list(StratifiedGroupKFold(n).split(groups, strata, groups))
-    complete = all(len(np.unique(strata[train])) == len(classes) for train, _ in splits)
+    return (
+        list(StratifiedGroupKFold(n).split(groups, strata, groups)) if n > 1 else None
+    )
+
+
+def inner_splits(groups: np.ndarray, strata: Any, n_folds: int) -> Splits | None:
+    """Divide training rows; None also if a part to learn from lacks a class."""
+    splits = divide(groups, strata, n_folds)
+    if splits is None or strata is None:
+        return splits
+    n_classes = len(np.unique(strata))
+    complete = all(len(np.unique(strata[train])) == n_classes for train, _ in splits)
     return splits if complete else None
 
 
