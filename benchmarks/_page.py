@@ -37,14 +37,15 @@ range, as that of a t test does.
 For BrainSymphony stands one row, fixed beforehand: the blend of its streams with
 tangent connectivity, or its streams where no blend was run. The best row of each other
 kind is chosen by its score in these very folds, in its favour. p is that of the
-corrected t test, not adjusted for the benchmarks.
+corrected t test, not adjusted for the benchmarks. The last column is BrainSymphony's p
+against shuffled targets (1000 shuffles, of people, or of the scans of a person).
 
 """
 
 
 def write_page(page: Path, results: Path, names: Sequence[str]) -> None:
     """Write a summary, a picture and one section per finished benchmark."""
-    cells, sections = {}, []
+    cells, chance, sections = {}, {}, []
     for name in names:
         folder = results / name
         if not (folder / "table.md").exists():
@@ -54,14 +55,18 @@ def write_page(page: Path, results: Path, names: Sequence[str]) -> None:
         cells[name] = (fits, settings["metric"])
         commits = sorted({str(commit)[:7] for commit in fits["commit"]})
         table = (folder / "table.md").read_text()
+        chance[name] = settings["headline"]["p_value"]
         sections.append(_section(name, settings, commits, table))
-    parts = [HEAD, _winners(cells), "", _ranks(page, cells), *sections]
+    parts = [HEAD, _winners(cells, chance), "", _ranks(page, cells), *sections]
     write_atomically(page, "\n".join(parts))
 
 
-def _winners(cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
+def _winners(
+    cells: dict[str, tuple[pd.DataFrame, str]], chance: dict[str, float]
+) -> str:
     """Return the table of the best rows of each kind."""
     lines = [["benchmark", "score", "BrainSymphony", *GROUPS, "against the best"]]
+    lines[0].append("against chance")
     lines.append(["---"] * len(lines[0]))
     for name, (table, metric) in cells.items():
         scores = score_matrix(table, metric)
@@ -76,7 +81,8 @@ def _winners(cells: dict[str, tuple[pd.DataFrame, str]]) -> str:
         rival = better[list(best.values())].mean().idxmax()
         verdict = _verdict(better[[ours, rival]].dropna(), table["test_fraction"])
         found = [f"{_score(scores, label)} {label}" for label in best.values()]
-        lines.append([name, printed(metric), _score(scores, ours), *found, verdict])
+        row = [name, printed(metric), _score(scores, ours), *found, verdict]
+        lines.append([*row, f"p {format_p(chance[name])}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

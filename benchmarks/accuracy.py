@@ -18,11 +18,12 @@ from typing import Any
 
 import pandas as pd
 from _output import describe, draw, write_results
-from _page import write_page
+from _page import OURS, write_page
 from _tasks import GROUP, Task, cohort_task, identification_task
 
 from bsym_sklearn import list_models
 from bsym_sklearn.analysis.comparison import compare
+from bsym_sklearn.analysis.headline import headline_test
 from bsym_sklearn.analysis.results import summarize
 from bsym_sklearn.analysis.tables import conclusions, strongest_rival
 from bsym_sklearn.data import load_cohort
@@ -158,6 +159,9 @@ def report(
     summary = summarize(results, reference=reference)
     settings: dict[str, Any] = describe(task, vars(benchmark))
     settings["metric"] = summary.attrs["metric"]
+    ours = next(model for model in OURS if model in set(results["model"]))
+    test = headline_test(results, ours, random_state=0)
+    settings["headline"] = {"model": ours, "p_value": test.p_value}
     text = write_results(
         folder, results, summary, conclusions(results, reference=reference), settings
     )

@@ -8,6 +8,8 @@ from typing import Any
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 
+from bsym_sklearn.estimators.blend import BaseBlend
+
 
 def count_parameters(model: Any) -> int:
     """Count the numbers that a model has learned: of networks and of linear models.
@@ -51,7 +53,7 @@ def count_parameters(model: Any) -> int:
 
 
 def chosen_parameters(model: Any) -> dict[str, Any]:
-    """Return what searches within a fitted model chose.
+    """Return what a fitted model chose itself: by searches, and weights of a blend.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ def chosen_parameters(model: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        The `best_params_` of all searches; of two of one name, the first.
+        The `best_params_` of all searches, of two of one name the first; of a blend
+        ``weight of <member>``.
 
     Examples
     --------
@@ -74,6 +77,9 @@ def chosen_parameters(model: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for part in parts_of(model):
         chosen = dict(getattr(part, "best_params_", {})) | chosen
+        if isinstance(part, BaseBlend):
+            names = [f"weight of {name}" for name, _ in part.members]
+            chosen |= dict(zip(names, part.weights_.tolist(), strict=True))
     return chosen
 
 

@@ -73,6 +73,9 @@ def test_a_blend_counts_its_members(cohort) -> None:
     counts = [count_parameters(member) for member in blend.members_]
     assert min(counts) > 0
     assert count_parameters(blend) == sum(counts)
+    chosen = chosen_parameters(blend)
+    weights = [chosen[f"weight of {name}"] for name, _ in members]
+    np.testing.assert_allclose(weights, blend.weights_)
 
 
 def test_networks_count_without_the_decoders_of_pretraining(cohort) -> None:
