@@ -421,11 +421,13 @@ class BasePatchSupervised(BasePatchModel):
     def _initial_task(self, cohort: Cohort, seed: int) -> PatchPrediction:
         """Return the task to train: the last one, or a new one, pretrained or not."""
         if self.warm_start and hasattr(self, "net_"):
-            return self.net_.module_
+            task = self.net_.module_
+            task.freeze(self.strategy == "probe")  # it may have changed
+            return task
         backbone = self._prepare(cohort, seed)
         if self.pretrain_epochs:
-            task = PatchPretraining(backbone)
-            self._pretrain(task, cohort, seed, self.pretrain_epochs, [])
+            pretraining = PatchPretraining(backbone)
+            self._pretrain(pretraining, cohort, seed, self.pretrain_epochs, [])
         return self._make_task(backbone)
 
     def _make_task(self, backbone: PatchBackbone) -> PatchPrediction:

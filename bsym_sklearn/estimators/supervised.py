@@ -201,8 +201,7 @@ class BaseSupervised(BaseBrainSymphony):
         """Return the task to train: the last one, or a new one, pretrained or not."""
         if self.warm_start and hasattr(self, "net_"):
             task = self.net_.module_
-            task.frozen = self.strategy == "probe"  # it may have changed
-            task.backbone.requires_grad_(not task.frozen)
+            task.freeze(self.strategy == "probe")  # it may have changed
             return task
         backbone = self._prepare(cohort, seed)
         if self.pretrain_epochs:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bsym_sklearn.model.functional import FMRIInput
 from bsym_sklearn.model.rivals.rival import Rival
-from bsym_sklearn.training.objectives import target_loss
+from bsym_sklearn.training.tasks import Task, target_loss
 
 
-class NetworkTask(nn.Module):
+class NetworkTask(Task):
     """Predict one target per scan with a network that reads fMRI.
 
     Parameters
@@ -26,17 +26,9 @@ class NetworkTask(nn.Module):
         paper adds.
     """
 
-    # Nothing is staged, drawn, or computed once per connectome.
-    staged = False
-    stages: tuple[str, ...] = ()
-    prepare_sc = None
-
     def __init__(self, backbone: Rival, kind: str) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.kind = kind
-        self.generator: Any = None
-        self.stage: str | None = None
 
     def forward(
         self,

@@ -1,7 +1,6 @@
 """What a model is trained to do: predict what is hidden, or a target.
 
-A task is a module that skorch trains: ``forward`` makes predictions of a batch,
-``loss`` judges them. Shape letters: B scans, T time points, R regions, D channels.
+Shape letters: B scans, T time points, R regions, D channels.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bsym_sklearn.model.brainsymphony import BrainSymphony, BrainSymphonyOutput
 from bsym_sklearn.model.functional import FMRIInput
-from bsym_sklearn.model.heads import TaskHead
 from bsym_sklearn.model.layers import initialize_weights
 from bsym_sklearn.training.masking import (
     choose_edges,
@@ -26,6 +23,7 @@ from bsym_sklearn.training.masking import (
     mask_time_points,
     most_hidden,
 )
+from bsym_sklearn.training.tasks import PredictionTask, Task, target_loss
 
 FMRI_STAGES = ("regions", "time_points", "points", "reconstruction")
 SC_STAGES = ("edges",)
@@ -55,7 +53,7 @@ class HiddenPrediction(NamedTuple):
         return error.square().sum() / self.hidden.sum().clamp(min=1)
 
 
-class MaskedTask(nn.Module):
+class MaskedTask(Task):
     """Self-supervision: hide parts of a scan and predict them from the rest.
 
     One pass hides whole regions, whole time points, single points and edges.
@@ -77,13 +75,6 @@ class MaskedTask(nn.Module):
     generator : torch.Generator
         Draws the weights of the two extra decoders.
 
-    Attributes
-    ----------
-    generator : torch.Generator or None
-        Draws the masks in training; set by the trainer.
-    stage : str or None
-        The only objective to train, or None for all.
-
     References
     ----------
     .. [1] Khajehnejad et al. (2025). BrainSymphony. arXiv:2506.18314. The
@@ -100,13 +91,10 @@ class MaskedTask(nn.Module):
         staged: bool = False,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.staged = staged
         self.mask_ratio = mask_ratio
         self.span = span
-        self.generator: torch.Generator | None = None
-        self.stage: str | None = None
         self.decoders = nn.ModuleDict()
         if backbone.fmri is not None:
             with torch.device("meta"):
@@ -119,8 +107,7 @@ class MaskedTask(nn.Module):
             self.decoders.float().to_empty(device="cpu")
             initialize_weights(self.decoders, generator)
 
-    # What could be computed once per connectome knows the edges that a step hides.
-    prepare_sc = None
+    # No `prepare_sc`: it would know the edges that a step hides.
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -275,10 +262,8 @@ class MaskedTask(nn.Module):
             "reconstruction": (out.fmri_reconstruction, fmri),
         }
         if out.gate is not None:
-            fused: Any = out.fused
-            temporal: Any = out.temporal
             made["fused_reconstruction"] = (
-                encoder.perceiver.decode(fused, temporal),
+                encoder.decode(out.fused, out),
                 fmri,
             )
             both = judged["reconstruction"]
@@ -321,50 +306,13 @@ class MaskedTask(nn.Module):
         }
 
 
-class SupervisedTask(nn.Module):
-    """Predict one target per scan.
-
-    Parameters
-    ----------
-    backbone : BrainSymphony
-        Trained in place, unless frozen.
-    head : TaskHead
-        Reads the backbone's output.
-    kind : {"classification", "regression"}
-        Cross-entropy over class codes, or squared error.
-    frozen : bool, default=False
-        Train the head only; the backbone is then used without dropout.
-    """
-
-    def __init__(
-        self,
-        backbone: BrainSymphony,
-        head: TaskHead,
-        *,
-        kind: str,
-        frozen: bool = False,
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-        self.kind = kind
-        self.frozen = frozen
-        backbone.requires_grad_(not frozen)
-        self.generator: torch.Generator | None = None
-        self.staged = False
-        self.stage: str | None = None
-        self.stages: tuple[str, ...] = ()
+class SupervisedTask(PredictionTask):
+    """Predict one target per scan from the streams of BrainSymphony."""
 
     @property
     def prepare_sc(self) -> Callable[[np.ndarray], dict[str, np.ndarray]] | None:
         """What to compute once per connectome; see `BrainSymphony.prepare_sc`."""
         return self.backbone.prepare_sc
-
-    def train(self, mode: bool = True) -> SupervisedTask:
-        """Switch to training, the backbone only if it is trained."""
-        super().train(mode)
-        self.backbone.train(mode and not self.frozen)
-        return self
 
     def forward(
         self,
@@ -401,6 +349,7 @@ class SupervisedTask(nn.Module):
                 has_fmri=has_fmri,
                 has_sc=has_sc,
                 only=self.head.needs,
+                decode=False,
             )
         read = self.head.each if self.training else self.head
         return read(out, padding, has_fmri, has_sc)
@@ -423,37 +372,6 @@ class SupervisedTask(nn.Module):
             outputs.flatten(0, 1),
             {"target": repeated, "weight": weight.flatten()},
         )
-
-
-def target_loss(kind: str, prediction: Tensor, target: dict[str, Tensor]) -> Tensor:
-    """Return the mean loss of predictions of a target.
-
-    Parameters
-    ----------
-    kind : {"classification", "regression"}
-        Cross-entropy over class codes, or squared error.
-    prediction : Tensor of shape (B, C)
-        Logits, or values with C = 1.
-    target : dict of str to Tensor
-        ``"target"`` (B,), and ``"weight"`` (B,) if scans are weighted.
-
-    Examples
-    --------
-    >>> import torch
-    >>> target_loss("regression", torch.ones(2, 1), {"target": torch.zeros(2)})
-    tensor(1.)
-    """
-    # mixed precision predicts in bfloat16, too coarse to add up
-    prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-    if kind == "classification":
-        losses = F.cross_entropy(prediction, target["target"], reduction="none")
-    else:
-        losses = (prediction.squeeze(1) - target["target"]).square()
-    if "weight" not in target:
-        return losses.mean()
-    # Weights have mean one over the training scans: dividing by the batch
-    # size, not its weight, keeps a scan's influence the same in every batch.
-    return (losses * target["weight"]).mean()
 
 
 def _existing(

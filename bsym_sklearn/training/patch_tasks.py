@@ -6,37 +6,16 @@ Shape letters: B scans, T time points, R regions, C outputs.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bsym_sklearn.model.brainsymphony import BrainSymphonyOutput
 from bsym_sklearn.model.functional import FMRIInput
-from bsym_sklearn.model.heads import TaskHead
-from bsym_sklearn.model.patches import PatchBackbone
-from bsym_sklearn.training.objectives import VALIDATION_SEED, target_loss
+from bsym_sklearn.training.objectives import VALIDATION_SEED
+from bsym_sklearn.training.tasks import PredictionTask, Task, target_loss
 
 
-class PatchTask(nn.Module):
-    """A backbone of region-by-patch tokens; nothing is staged or of a connectome.
-
-    Parameters
-    ----------
-    backbone : PatchBackbone
-        Trained in place.
-    """
-
-    staged = False
-    stages: tuple[str, ...] = ()
-    prepare_sc = None
-
-    def __init__(self, backbone: PatchBackbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.generator: torch.Generator | None = None
-        self.stage: str | None = None
-
-
-class PatchPretraining(PatchTask):
-    """Self-supervision as the backbone was published."""
+class PatchPretraining(Task):
+    """Self-supervision as the backbone (a `PatchBackbone`) was published."""
 
     def forward(
         self,
@@ -67,35 +46,8 @@ class PatchPretraining(PatchTask):
         return prediction.to(torch.promote_types(prediction.dtype, torch.float32))
 
 
-class PatchPrediction(PatchTask):
-    """Predict one target per scan from the embeddings of regions.
-
-    Parameters
-    ----------
-    backbone : PatchBackbone
-        Trained in place, unless frozen.
-    head : TaskHead
-        Reads region embeddings.
-    kind : {"classification", "regression"}
-        Cross-entropy over class codes, or squared error.
-    frozen : bool
-        Train the head only.
-    """
-
-    def __init__(
-        self, backbone: PatchBackbone, head: TaskHead, *, kind: str, frozen: bool
-    ) -> None:
-        super().__init__(backbone)
-        self.head = head
-        self.kind = kind
-        self.frozen = frozen
-        backbone.requires_grad_(not frozen)
-
-    def train(self, mode: bool = True) -> PatchPrediction:
-        """Switch to training, the backbone only if it is trained."""
-        super().train(mode)
-        self.backbone.train(mode and not self.frozen)
-        return self
+class PatchPrediction(PredictionTask):
+    """Predict one target per scan from the embeddings of regions."""
 
     def forward(
         self,

@@ -11,6 +11,7 @@ import torch
 
 from bsym_sklearn import (
     BrainDataError,
+    BrainLMClassifier,
     BrainSymphonyClassifier,
     BrainSymphonyEmbedder,
     BrainSymphonyRegressor,
@@ -28,6 +29,12 @@ TINY: dict[str, Any] = {
     "n_heads": 2,
     "max_epochs": 3,
     "batch_size": 6,
+    "lr": 1e-2,
+    "validation_fraction": 0.0,
+    "random_state": 0,
+}
+TINY_PATCHES: dict[str, Any] = {
+    "max_epochs": 3,
     "lr": 1e-2,
     "validation_fraction": 0.0,
     "random_state": 0,
@@ -90,9 +97,11 @@ def test_warm_start_keeps_sizes_and_classes(kind):
 
 
 @pytest.mark.filterwarnings("ignore:BrainSymphonyClassifier probes")
-def test_warm_start_may_first_probe_and_then_fine_tune():
+@pytest.mark.parametrize("kind", [BrainSymphonyClassifier, BrainLMClassifier])
+def test_warm_start_may_first_probe_and_then_fine_tune(kind):
     X, y = make_data()
-    model = BrainSymphonyClassifier(**TINY, warm_start=True, strategy="probe").fit(X, y)
+    sizes = TINY if kind is BrainSymphonyClassifier else TINY_PATCHES
+    model = kind(**sizes, warm_start=True, strategy="probe").fit(X, y)
     before = weights_of(model.backbone_)
     assert same_weights(weights_of(model.fit(X, y).backbone_), before)
     model.set_params(strategy="finetune").fit(X, y)
