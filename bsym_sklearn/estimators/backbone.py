@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
+from bsym_sklearn.data.dynamics import fit_whitening
 from bsym_sklearn.estimators.persistence import (
     MODULE,
     PREPROCESSING,
@@ -203,6 +204,11 @@ class BaseBrainSymphony(SavableMixin):
         )
         if uses_gradients:
             backbone.set_coordinates(torch.from_numpy(self.preprocessing_.coordinates))
+        if "fmri" in wanted and self.decoder == "dynamics":
+            reader = self._reader(cohort, None)
+            scans = (reader.fmri(i) for i in range(len(reader)))
+            taps = fit_whitening(scan for scan in scans if scan is not None)
+            backbone.set_whitening(torch.from_numpy(taps))
         return backbone
 
     def _make_backbone(self, config: Mapping[str, Any]) -> BrainSymphony:
@@ -386,7 +392,7 @@ class BaseBrainSymphony(SavableMixin):
 
     def _embed(self, batch: Batch) -> Tensor:
         """Return region embeddings (B, R, D) of one batch."""
-        return self.backbone_(**batch).fused
+        return self.backbone_(**batch, decode=False).fused
 
 
 def _modality_of(stream: str) -> str:

@@ -19,6 +19,7 @@ from bsym_sklearn.estimators.backbone import BaseBrainSymphony
 from bsym_sklearn.estimators.decoding import Decoder, check_masks
 from bsym_sklearn.exceptions import BrainDataError
 from bsym_sklearn.model.brainsymphony import BrainSymphony
+from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.training.objectives import MaskedTask
 
@@ -83,8 +84,10 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
         A free vector per region, or gradients of the mean connectivity in `fit`.
     perceiver_residual : {"region", "query", "reference"}, default="region"
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
-    decoder : {"temporal", "reference"}, default="temporal"
-        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
+    decoder : {"temporal", "dynamics", "reference"}, default="temporal"
+        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`. ``"dynamics"``, a
+        linear autoregression of the scans of `fit` to which the network adds, is the
+        most exact for filling in what is missing.
     final_norm : {"layer", "reference"}, default="layer"
         See :class:`~bsym_sklearn.model.BrainSymphony`.
     edge_weights : {"first_hop", "multi_hop", "diffusion"}, default="first_hop"
@@ -313,16 +316,43 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
             If the model does not have the modality, or a mask does not fit.
         """
         check_is_fitted(self)
-        if modality not in self.modalities_:
-            raise ValueError(
-                f"`modality` must be one of {self.modalities_}. Got {modality!r}."
-            )
+        check_choice(modality, self.modalities_, "modality")
         decoder = self._decoder(X)
         masks = check_masks(mask, decoder.shapes(modality))
         if modality == "fmri":
             return decoder.fmri(masks)
-        missing = np.full((self.n_regions_, self.n_regions_), np.nan)
-        return np.stack([missing if d is None else d for d in decoder.sc(masks)])
+        return stack_connectomes(decoder.sc(masks), self.n_regions_)
+
+    def scaled(
+        self, X: Any, modality: str = "fmri"
+    ) -> list[np.ndarray | None] | np.ndarray:
+        """Return the scans as the model sees them: what `reconstruct` aims at.
+
+        Parameters
+        ----------
+        X : cohort of n scans
+            See :func:`~bsym_sklearn.data.check_cohort`.
+        modality : {"fmri", "sc"}, default="fmri"
+            Which one.
+
+        Returns
+        -------
+        list of ndarray of shape (T_i, R), or ndarray of shape (n, R, R)
+            Scaled, and at the model's repetition time. None or NaN for scans
+            without the modality.
+
+        Raises
+        ------
+        ValueError
+            If the model does not have the modality.
+        """
+        check_is_fitted(self)
+        check_choice(modality, self.modalities_, "modality")
+        reader = self._decoder(X).dataset.reader
+        if modality == "fmri":
+            return [reader.fmri(i) for i in range(len(reader))]
+        scans = [reader.sc(i) for i in range(len(reader))]
+        return stack_connectomes(scans, self.n_regions_)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return how well hidden parts of the scans are predicted.
@@ -417,3 +447,28 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
             )
         self.networks_ = tuple(table[column].astype(str))
         self.network_names_ = tuple(sorted(set(self.networks_)))
+
+
+def stack_connectomes(scans: Sequence[np.ndarray | None], n_regions: int) -> np.ndarray:
+    """Return connectomes as one array.
+
+    Parameters
+    ----------
+    scans : sequence of (ndarray of shape (R, R) or None) of length n
+        One per scan, None where there is none.
+    n_regions : int
+        Regions R.
+
+    Returns
+    -------
+    ndarray of shape (n, R, R)
+        NaN where there is none.
+
+    Examples
+    --------
+    >>> stack_connectomes([None, np.eye(1)], 1)
+    array([[[nan]],
+           [[ 1.]]])
+    """
+    missing = np.full((n_regions, n_regions), np.nan, np.float32)
+    return np.stack([missing if scan is None else scan for scan in scans])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsym_sklearn.model.dynamics import LinearDynamics
 from bsym_sklearn.model.functional import (
     ContextStream,
     FMRIInput,
@@ -45,6 +46,8 @@ class BrainSymphonyOutput:
         States of the whole brain, with ``temporal_tokens="states"``.
     latents : Tensor of shape (B, R, D)
         Region embeddings distilled from fMRI.
+    expected : Tensor of shape (B, T, R)
+        What linear dynamics say of the series, with ``decoder="dynamics"``.
     fmri_reconstruction : Tensor of shape (B, T, R)
         Series decoded from the latents.
     structural : Tensor of shape (B, R, D)
@@ -59,6 +62,7 @@ class BrainSymphonyOutput:
     temporal: Tensor | None = None
     states: Tensor | None = None
     latents: Tensor | None = None
+    expected: Tensor | None = None
     fmri_reconstruction: Tensor | None = None
     structural: Tensor | None = None
     gate: Tensor | None = None
@@ -72,6 +76,8 @@ class FMRIEncoder(nn.Module):
     ----------
     spatial, temporal, context, perceiver : nn.Module
         The four parts.
+    dynamics : LinearDynamics or None
+        What the decoded series is added to.
     dim : int
         Channels D.
     final_norm : {"reference", "layer"}
@@ -84,6 +90,7 @@ class FMRIEncoder(nn.Module):
         temporal: TemporalStream,
         context: ContextStream,
         perceiver: RegionPerceiver,
+        dynamics: LinearDynamics | None,
         *,
         dim: int,
         final_norm: str,
@@ -93,6 +100,7 @@ class FMRIEncoder(nn.Module):
         self.temporal = temporal
         self.context = context
         self.perceiver = perceiver
+        self.dynamics = dynamics
         self.norms = nn.ModuleDict(
             {
                 name: nn.LayerNorm(dim) if final_norm == "layer" else nn.Identity()
@@ -117,17 +125,23 @@ class FMRIEncoder(nn.Module):
         """Return what the Perceiver reads: three streams and the positions."""
         return self._tokens(self.streams(inputs), inputs)
 
-    def forward(self, inputs: FMRIInput) -> BrainSymphonyOutput:
+    def forward(self, inputs: FMRIInput, decode: bool = True) -> BrainSymphonyOutput:
         """Encode `inputs`, and decode the series from the latents."""
         out = self.streams(inputs)
         spatial, temporal, *others = self._tokens(out, inputs)
         latents = self.perceiver(spatial, temporal, *others, inputs.padding)
-        latents = self.norms["latents"](latents)
-        return replace(
-            out,
-            latents=latents,
-            fmri_reconstruction=self.perceiver.decode(latents, temporal),
-        )
+        out = replace(out, latents=self.norms["latents"](latents))
+        if not decode:
+            return out
+        if self.dynamics is not None:
+            out = replace(out, expected=self.dynamics(inputs))
+        return replace(out, fmri_reconstruction=self.decode(out.latents, out))
+
+    def decode(self, latents: Any, out: BrainSymphonyOutput) -> Tensor:
+        """Decode the series (B, T, R) from `latents` and the rest of an output."""
+        temporal: Any = out.temporal
+        decoded = self.perceiver.decode(latents, temporal)
+        return decoded if out.expected is None else out.expected + decoded
 
     def _tokens(
         self, out: BrainSymphonyOutput, inputs: FMRIInput
@@ -217,6 +231,8 @@ class BrainSymphony(nn.Module):
         See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
     perceiver_residual, decoder
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
+    dynamics_order : int, default=2
+        Time points back, with ``decoder="dynamics"``.
     final_norm : {"reference", "layer"}, default="reference"
         No norm after the pre-norm stacks (released, so that the gate partly
         measures scale), or a layer norm.
@@ -278,6 +294,7 @@ class BrainSymphony(nn.Module):
         edge_symmetry: str = "reference",
         perceiver_residual: str = "reference",
         decoder: str = "reference",
+        dynamics_order: int = 2,
         final_norm: str = "reference",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -322,6 +339,7 @@ class BrainSymphony(nn.Module):
             "edge_symmetry": edge_symmetry,
             "perceiver_residual": perceiver_residual,
             "decoder": decoder,
+            "dynamics_order": dynamics_order,
             "final_norm": final_norm,
         }
         self.fmri: FMRIEncoder | None = None
@@ -368,11 +386,15 @@ class BrainSymphony(nn.Module):
                     residual=perceiver_residual,
                     decoder=decoder,
                 )
+                dynamics = None
+                if decoder == "dynamics":
+                    dynamics = LinearDynamics(n_regions, dynamics_order)
                 self.fmri = FMRIEncoder(
                     spatial,
                     temporal,
                     ContextStream(context_dim),
                     perceiver,
+                    dynamics,
                     dim=dim,
                     final_norm=final_norm,
                 )
@@ -414,6 +436,7 @@ class BrainSymphony(nn.Module):
         has_fmri: Tensor | None = None,
         has_sc: Tensor | None = None,
         only: Collection[str] | None = None,
+        decode: bool = True,
     ) -> BrainSymphonyOutput:
         """Embed a batch.
 
@@ -439,6 +462,8 @@ class BrainSymphony(nn.Module):
         only : collection of {"spatial", "temporal", "states", "structural"} or None
             Outputs to compute, without the Perceiver and the gate, which are most of
             the time. None computes everything.
+        decode : bool, default=True
+            Whether to decode the series too.
 
         Returns
         -------
@@ -448,7 +473,11 @@ class BrainSymphony(nn.Module):
         structural = None
         if fmri is not None and self.fmri is not None:
             inputs = FMRIInput(fmri, fmri_mask, padding)
-            out = self.fmri(inputs) if only is None else self.fmri.streams(inputs, only)
+            out = (
+                self.fmri(inputs, decode)
+                if only is None
+                else self.fmri.streams(inputs, only)
+            )
         wants_sc = only is None or "structural" in only
         if sc is not None and self.sc is not None and wants_sc:
             structural = self.sc(
@@ -519,6 +548,17 @@ class BrainSymphony(nn.Module):
                 "of gradients."
             )
         table.copy_(coordinates.to(table))
+
+    def set_whitening(self, taps: Tensor) -> None:
+        """Store the filter (R, R, L + 1) used by ``decoder="dynamics"``."""
+        dynamics = None if self.fmri is None else self.fmri.dynamics
+        if dynamics is None or dynamics.whitening.shape != taps.shape:
+            needed = None if dynamics is None else tuple(dynamics.whitening.shape)
+            raise ValueError(
+                f"set_whitening needs a filter of shape {needed} (None: a model with "
+                f'decoder="dynamics"). Got {tuple(taps.shape)}.'
+            )
+        dynamics.whitening.copy_(taps.to(dynamics.whitening))
 
     @property
     def has_states(self) -> bool:

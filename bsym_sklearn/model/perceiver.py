@@ -6,6 +6,8 @@ P channels of each part of a token, K taps of the signal's convolution, H heads.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +24,7 @@ from bsym_sklearn.model.token_attention import LocalSignal, TokenParts, attend_t
 
 LATENT_SCALE = 0.02  # sd of the latents at the start
 RESIDUALS = ("reference", "query", "region")
-DECODERS = ("reference", "temporal")
+DECODERS = ("reference", "temporal", "dynamics")
 
 
 class RegionPerceiver(SeededModule):
@@ -52,11 +54,13 @@ class RegionPerceiver(SeededModule):
         nothing, as released, which almost erases the difference between
         regions at the start; ``"query"``: the query, as in usual blocks;
         ``"region"``: the query and the region's own spatial embedding.
-    decoder : {"reference", "temporal"}, default="reference"
+    decoder : {"reference", "temporal", "dynamics"}, default="reference"
         Where a decoded series comes from. ``"reference"``: from the latent
         alone, which then has to hold the whole time course; ``"temporal"``:
         from the product of the latent and the temporal stream, so that a latent
-        says what a region is and the temporal stream what happened when.
+        says what a region is and the temporal stream what happened when;
+        ``"dynamics"``: the same, small at the start, as it is added to what
+        :class:`~bsym_sklearn.model.dynamics.LinearDynamics` expects.
 
     References
     ----------
@@ -122,10 +126,13 @@ class RegionPerceiver(SeededModule):
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw the latents; with a residual, what is attended to starts small."""
+        """Draw the latents; what is added to something else starts small."""
         self.latents.normal_(0, LATENT_SCALE, generator=generator)
         if self.residual != "reference":
             shrink(self.out)
+        if self.decoder == "dynamics":
+            *_, last = self.head
+            shrink(cast(nn.Linear, last))
 
     def forward(
         self,
@@ -169,7 +176,7 @@ class RegionPerceiver(SeededModule):
         ----------
         latents : Tensor of shape (B, R, D)
         temporal : Tensor of shape (B, T, D)
-            Used with ``decoder="temporal"``.
+            Not used with ``decoder="reference"``.
 
         Returns
         -------

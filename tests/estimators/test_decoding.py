@@ -105,6 +105,23 @@ def test_windows_cover_long_scans_in_reconstruction():
     assert all(np.isfinite(x).all() for x in series)
 
 
+def test_scaled_scans_are_in_the_units_of_their_reconstruction():
+    X = make_frame(1 / 3)
+    series = fitted().scaled(X)
+    assert [x is None for x in series] == X["fmri"].isna().tolist()
+    for scaled, raw in zip(series, X["fmri"], strict=True):
+        if scaled is not None:
+            expected = (raw - raw.mean(0)) / raw.std(0)
+            np.testing.assert_allclose(scaled, expected, atol=1e-5)
+    edges = fitted().scaled(X, "sc")
+    assert edges.shape == (N, R, R)
+    np.testing.assert_array_equal(np.isnan(edges).all((1, 2)), X["sc"].isna())
+    expected = fitted().preprocessing_.sc_scaler.scale(X["sc"].dropna().iloc[0])
+    np.testing.assert_allclose(edges[X["sc"].notna()][0], expected)
+    with pytest.raises(ValueError, match="`modality` must be one of"):
+        fitted().scaled(X, "eeg")
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
