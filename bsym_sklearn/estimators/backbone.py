@@ -390,9 +390,55 @@ class BaseBrainSymphony(SavableMixin):
                 result[i] = scan.mean(axis=(0, 1, 2), dtype=np.float64)
         return result
 
-    def _embed(self, batch: Batch) -> Tensor:
-        """Return region embeddings (B, R, D) of one batch."""
-        return self.backbone_(**batch, decode=False).fused
+    def region_positions(self) -> np.ndarray:
+        """Return what the model has learned of each region, whatever the scan.
+
+        The vectors that the spatial stream adds to the regions' tokens, and the
+        Perceiver to its latents.
+
+        Returns
+        -------
+        ndarray of shape (n_regions, dim)
+            Or (n_scans, n_regions, dim), with gradients of each scan.
+
+        Raises
+        ------
+        ValueError
+            If the model does not read fMRI.
+
+        Examples
+        --------
+        >>> from bsym_sklearn import BrainSymphonyEmbedder
+        >>> from bsym_sklearn.data import make_cohort
+        >>> X = make_cohort(6, 5, 30).data
+        >>> model = BrainSymphonyEmbedder(dim=8, depth=1, max_epochs=1, random_state=0)
+        >>> model.fit(X).region_positions().shape
+        (5, 8)
+        """
+        check_is_fitted(self)
+        encoder = self.backbone_.fmri
+        if encoder is None:
+            raise ValueError(
+                f"region_positions needs a model of 'fmri'. Got one of "
+                f"{list(self.modalities_)}. Fit it on scans that have fMRI."
+            )
+        return encoder.spatial.positions.vectors().detach().cpu().numpy().copy()
+
+    def _embed(self, batch: Batch, stream: str = "fused") -> Tensor:
+        """Return region embeddings (B, R, D) of one batch, NaN where there is none."""
+        if stream == "fused":
+            return self.backbone_(**batch, decode=False).fused
+        modality = _modality_of(stream)
+        if modality not in batch:
+            other = batch["fmri" if modality == "sc" else "sc"]
+            return other.new_full(
+                (len(other), self.n_regions_, self.backbone_.dim), torch.nan
+            )
+        embedded = getattr(self.backbone_(**batch, only=(stream,)), stream)
+        present = batch.get(f"has_{modality}")
+        if present is None:
+            return embedded
+        return embedded.masked_fill(~present[:, None, None], torch.nan)
 
 
 def _modality_of(stream: str) -> str:

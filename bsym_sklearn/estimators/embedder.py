@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -274,20 +275,31 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
         as_given = getattr(X, "dtype", None) in (np.float32, np.float64)
         return pooled.astype(X.dtype if as_given else self._numpy_float())
 
-    def transform_regions(self, X: Any) -> np.ndarray:
+    def transform_regions(self, X: Any, stream: str = "fused") -> np.ndarray:
         """Return the embedding of each region of each scan.
 
         Parameters
         ----------
         X : cohort of n scans
             See :func:`~bsym_sklearn.data.check_cohort`.
+        stream : {"fused", "spatial", "structural"}, default="fused"
+            What the whole model makes of a region, or one of its streams.
 
         Returns
         -------
         ndarray of shape (n, n_regions, dim)
-            Averaged over the windows of a scan.
+            Averaged over the windows of a scan. NaN for scans without the modality of
+            the stream.
+
+        Raises
+        ------
+        ValueError
+            If the model has no such stream.
         """
-        return self._predict(X, self._embed).astype(self._numpy_float())
+        check_is_fitted(self)
+        check_choice(stream, self._region_streams(), "stream")
+        embed = partial(self._embed, stream=stream)
+        return self._predict(X, embed).astype(self._numpy_float())
 
     def reconstruct(
         self, X: Any, *, modality: str = "fmri", mask: Sequence[Any] | None = None
@@ -408,6 +420,11 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
     def _make_task(self, backbone: BrainSymphony) -> MaskedTask:
         """Return the self-supervised task on `backbone`."""
         return self._masked_task(backbone, self.seed_)
+
+    def _region_streams(self) -> tuple[str, ...]:
+        """Return the streams of the model that embed regions."""
+        of = {"fmri": "spatial", "sc": "structural"}
+        return ("fused", *(of[modality] for modality in self.modalities_))
 
     def _numpy_float(self) -> type[np.floating]:
         """Return the type of what comes out."""
