@@ -215,7 +215,9 @@ def summarize_hidden(
         squared_spread=table["squared_spread"].where(varies),
         weighted=table["mae"] * table["n_hidden"],
     )
-    groups = known.groupby([*keys, over], sort=False, observed=True)
+    groups = known.groupby(
+        list(dict.fromkeys([*keys, over])), sort=False, observed=True
+    )
     sums = groups[["squared_error", "squared_spread", "weighted", "n_hidden"]].sum()
     spread = sums["squared_spread"]
     each = pd.DataFrame(

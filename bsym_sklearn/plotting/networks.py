@@ -18,8 +18,14 @@ MISSING = "0.85"  # grey of what is not known
 DARK = 0.5  # luminance below which writing has to be white
 
 
-def plot_confusion(confusion: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    r"""Draw which networks regions are taken for.
+def plot_confusion(
+    confusion: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    kind: str = "network",
+    unit: str = "regions",
+) -> Axes:
+    r"""Draw which networks regions are taken for, or which classes scans.
 
     Colours and the upper numbers are per cent of a row, that is, of the regions that
     truly belong to a network; counts stand below them. Numbers are written for at most
@@ -32,6 +38,8 @@ def plot_confusion(confusion: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         :func:`~bsym_sklearn.analysis.networks.classify_networks`.
     ax : matplotlib Axes or None, default=None
         Where to draw; a new figure if None.
+    kind, unit : str, default="network", "regions"
+        What rows and columns are, and what is counted.
 
     Returns
     -------
@@ -71,9 +79,9 @@ def plot_confusion(confusion: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if len(counts) <= MAX_WRITTEN:
         _write(ax, image, texts, FONT_SIZE - 2.5)
     _name(ax, confusion)
-    ax.set(xlabel="predicted network", ylabel="true network")
+    ax.set(xlabel=f"predicted {kind}", ylabel=f"true {kind}")
     tidy(ax)
-    add_colorbar(ax, image, "regions of the true network (%)")
+    add_colorbar(ax, image, f"{unit} of the true {kind} (%)")
     return ax
 
 
