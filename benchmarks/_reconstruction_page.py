@@ -146,10 +146,10 @@ def section(folder: Path, *, with_printed: bool = True) -> str:
         "model alike.",
         "",
     ]
-    if settings["embedder"].get("decoder") == "dynamics":
+    if settings["embedder"].get("decoder") == "residual":
         lines += [
             "*Untrained* has random weights; the linear autoregression of "
-            "`decoder='dynamics'` is fitted all the same, in closed form.",
+            "`decoder='residual'` is fitted all the same, in closed form.",
             "",
         ]
     titles = {"regions": "regions", "time_points": "time points", "edges": "edges"}

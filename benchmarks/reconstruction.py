@@ -141,7 +141,7 @@ def cells(cohort: pd.DataFrame, options: argparse.Namespace) -> Iterator[Cell]:
     ours = embedder(options)
     untrained = clone(ours).set_params(max_epochs=0)
     models: dict[str, Any] = dict(FLOORS)
-    if ours.decoder == "dynamics":  # whose linear part is fitted without any training
+    if ours.decoder == "residual":  # whose linear part is fitted without any training
         plain = clone(untrained).set_params(decoder="temporal")
         models[RANDOM] = (plain, ())
     models |= {UNTRAINED: (untrained, ()), TRAINED: (ours, ())}

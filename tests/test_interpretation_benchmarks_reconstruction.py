@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 )
 N_SCANS = 8
 QUICK = ["--seeds", "0", "--epochs", "1", "--dim", "8", "--depth", "1"]
-QUICK += ["--window", "20", "--set", "n_heads=2", "decoder=dynamics"]
+QUICK += ["--window", "20", "--set", "n_heads=2", "decoder=residual"]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_models_are_scored_beside_floors_and_the_printed_numbers(
     assert settings["time_points"] == "40"
     expected = "--seeds 0 --last 40 --by drug --epochs 1 --dim 8 --depth 1"
     assert expected in settings["command"]
-    assert settings["command"].endswith("--set n_heads=2 decoder=dynamics")
+    assert settings["command"].endswith("--set n_heads=2 decoder=residual")
     assert str(tmp_path) not in (out / "settings.json").read_text()
     text = (out / "table.md").read_text()
     assert text == script.section(out)

@@ -204,12 +204,23 @@ class BaseBrainSymphony(SavableMixin):
         )
         if uses_gradients:
             backbone.set_coordinates(torch.from_numpy(self.preprocessing_.coordinates))
-        if "fmri" in wanted and self.decoder == "dynamics":
-            reader = self._reader(cohort, None)
-            scans = (reader.fmri(i) for i in range(len(reader)))
-            taps = fit_whitening(scan for scan in scans if scan is not None)
-            backbone.set_whitening(torch.from_numpy(taps))
+        if self.decoder == "residual":
+            self._fit_expectations(backbone, cohort)
         return backbone
+
+    def _fit_expectations(self, backbone: BrainSymphony, cohort: Cohort) -> None:
+        """Fit what decoders add to: linear dynamics, and the mean of each edge."""
+        reader = self._reader(cohort, None)
+        rows = range(len(reader))
+        if backbone.fmri is not None:
+            scans = (reader.fmri(i) for i in rows)
+            taps = fit_whitening(scan for scan in scans if scan is not None)
+            backbone.set_expectations(whitening=torch.from_numpy(taps))
+        if backbone.sc is not None:
+            there = [i for i in rows if cohort.sc[i] is not None]
+            total = sum(np.asarray(reader.sc(i), dtype=np.float64) for i in there)
+            mean = torch.from_numpy(np.asarray(total) / len(there))
+            backbone.set_expectations(edges=mean)
 
     def _make_backbone(self, config: Mapping[str, Any]) -> BrainSymphony:
         """Return the backbone that `config` describes, untrained."""

@@ -85,10 +85,10 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
         A free vector per region, or gradients of the mean connectivity in `fit`.
     perceiver_residual : {"region", "query", "reference"}, default="region"
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
-    decoder : {"temporal", "dynamics", "reference"}, default="temporal"
-        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`. ``"dynamics"``, a
-        linear autoregression of the scans of `fit` to which the network adds, is the
-        most exact for filling in what is missing.
+    decoder : {"temporal", "residual", "reference"}, default="temporal"
+        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`. ``"residual"`` adds
+        what the network says to a linear autoregression of the scans of `fit` and to
+        their mean edges: the most exact for filling in what is missing.
     final_norm : {"layer", "reference"}, default="layer"
         See :class:`~bsym_sklearn.model.BrainSymphony`.
     edge_weights : {"first_hop", "multi_hop", "diffusion"}, default="first_hop"

@@ -47,7 +47,7 @@ class BrainSymphonyOutput:
     latents : Tensor of shape (B, R, D)
         Region embeddings distilled from fMRI.
     expected : Tensor of shape (B, T, R)
-        What linear dynamics say of the series, with ``decoder="dynamics"``.
+        What linear dynamics say of the series, with ``decoder="residual"``.
     fmri_reconstruction : Tensor of shape (B, T, R)
         Series decoded from the latents.
     structural : Tensor of shape (B, R, D)
@@ -230,9 +230,10 @@ class BrainSymphony(nn.Module):
     edge_symmetry
         See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
     perceiver_residual, decoder
-        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`.
+        See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`; with
+        ``decoder="residual"`` decoded edges are added to expected ones too.
     dynamics_order : int, default=2
-        Time points back, with ``decoder="dynamics"``.
+        Time points back, with ``decoder="residual"``.
     final_norm : {"reference", "layer"}, default="reference"
         No norm after the pre-norm stacks (released, so that the gate partly
         measures scale), or a layer norm.
@@ -387,7 +388,7 @@ class BrainSymphony(nn.Module):
                     decoder=decoder,
                 )
                 dynamics = None
-                if decoder == "dynamics":
+                if decoder == "residual":
                     dynamics = LinearDynamics(n_regions, dynamics_order)
                 self.fmri = FMRIEncoder(
                     spatial,
@@ -414,6 +415,7 @@ class BrainSymphony(nn.Module):
                     signed_attention=signed_attention,
                     absent_edges=absent_edges,
                     edge_symmetry=edge_symmetry,
+                    expects_edges=decoder == "residual",
                 )
             if len(self.modalities) == len(MODALITIES):
                 self.gate = Gate(dim)
@@ -549,16 +551,34 @@ class BrainSymphony(nn.Module):
             )
         table.copy_(coordinates.to(table))
 
-    def set_whitening(self, taps: Tensor) -> None:
-        """Store the filter (R, R, L + 1) used by ``decoder="dynamics"``."""
+    def set_expectations(
+        self, whitening: Tensor | None = None, edges: Tensor | None = None
+    ) -> None:
+        """Store what ``decoder="residual"`` adds to: a filter, mean edges, or both.
+
+        Parameters
+        ----------
+        whitening : Tensor of shape (R, R, L + 1) or None
+            See :class:`~bsym_sklearn.model.dynamics.LinearDynamics`.
+        edges : Tensor of shape (R, R) or None
+            See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
+        """
         dynamics = None if self.fmri is None else self.fmri.dynamics
-        if dynamics is None or dynamics.whitening.shape != taps.shape:
-            needed = None if dynamics is None else tuple(dynamics.whitening.shape)
-            raise ValueError(
-                f"set_whitening needs a filter of shape {needed} (None: a model with "
-                f'decoder="dynamics"). Got {tuple(taps.shape)}.'
-            )
-        dynamics.whitening.copy_(taps.to(dynamics.whitening))
+        places = {
+            "whitening": (whitening, None if dynamics is None else dynamics.whitening),
+            "edges": (edges, None if self.sc is None else self.sc.edges.expected),
+        }
+        for name, (given, place) in places.items():
+            if given is None:
+                continue
+            if place is None or place.shape != given.shape:
+                needed = None if place is None else tuple(place.shape)
+                raise ValueError(
+                    f"set_expectations needs `{name}` of shape {needed} (None: a model "
+                    'with decoder="residual" and the modality). Got '
+                    f"{tuple(given.shape)}."
+                )
+            place.copy_(given.to(place))
 
     @property
     def has_states(self) -> bool:

@@ -6,13 +6,14 @@ Shape letters: B scans, E edges, R regions, D channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.model.layers import SeededModule, check_choice, shrink
 
 EDGE_DIMS = (512, 128)  # hidden channels
 EDGE_SYMMETRY = ("reference", "symmetric")
@@ -21,7 +22,7 @@ CPU_BYTES = 1 << 21
 DEVICE_BYTES = 1 << 28
 
 
-class EdgePredictor(nn.Module):
+class EdgePredictor(SeededModule):
     r"""Predict the weight of an edge from the embeddings of its two regions.
 
     The first layer is applied to each region instead of each edge, as
@@ -35,6 +36,14 @@ class EdgePredictor(nn.Module):
     symmetry : {"reference", "symmetric"}, default="reference"
         One order of the two regions (released, so that the edge from i to j
         differs from the edge from j to i), or the mean over both orders.
+    n_regions : int or None, default=None
+        With it, what is predicted is added to `expected`, and starts small.
+
+    Attributes
+    ----------
+    expected : Tensor of shape (R, R) or None
+        Symmetric; fitted outside of the model and stored with its weights. Zero at
+        first.
 
     Examples
     --------
@@ -45,7 +54,11 @@ class EdgePredictor(nn.Module):
     True
     """
 
-    def __init__(self, dim: int, symmetry: str = "reference") -> None:
+    expected: Tensor | None
+
+    def __init__(
+        self, dim: int, symmetry: str = "reference", n_regions: int | None = None
+    ) -> None:
         super().__init__()
         check_choice(symmetry, EDGE_SYMMETRY, "edge_symmetry")
         self.symmetry = symmetry
@@ -58,6 +71,15 @@ class EdgePredictor(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(second, 1),
         )
+        expected = None if n_regions is None else torch.zeros(n_regions, n_regions)
+        self.register_buffer("expected", expected)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Expect zero; what is added to it starts small."""
+        if self.expected is not None:
+            self.expected.zero_()
+            *_, last = self.rest
+            shrink(cast(nn.Linear, last))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the weights (B, R, R) of all edges between `x` (B, R, D)."""
@@ -69,7 +91,7 @@ class EdgePredictor(nn.Module):
         weight = torch.cat(weights, dim=1)
         if self.symmetry == "symmetric":
             weight = (weight + weight.transpose(1, 2)) / 2
-        return weight
+        return weight if self.expected is None else self.expected + weight
 
     def pairs(self, x: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Return the weights of chosen edges.
@@ -113,7 +135,8 @@ class EdgePredictor(nn.Module):
                 )
             ]
             weights.append(torch.cat(parts, dim=1))
-        return torch.cat(weights)
+        weight = torch.cat(weights)
+        return weight if self.expected is None else self.expected[row, column] + weight
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the first and the second region add, each (B, R, 512)."""

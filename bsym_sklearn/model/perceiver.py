@@ -24,7 +24,7 @@ from bsym_sklearn.model.token_attention import LocalSignal, TokenParts, attend_t
 
 LATENT_SCALE = 0.02  # sd of the latents at the start
 RESIDUALS = ("reference", "query", "region")
-DECODERS = ("reference", "temporal", "dynamics")
+DECODERS = ("reference", "temporal", "residual")
 
 
 class RegionPerceiver(SeededModule):
@@ -54,12 +54,12 @@ class RegionPerceiver(SeededModule):
         nothing, as released, which almost erases the difference between
         regions at the start; ``"query"``: the query, as in usual blocks;
         ``"region"``: the query and the region's own spatial embedding.
-    decoder : {"reference", "temporal", "dynamics"}, default="reference"
+    decoder : {"reference", "temporal", "residual"}, default="reference"
         Where a decoded series comes from. ``"reference"``: from the latent
         alone, which then has to hold the whole time course; ``"temporal"``:
         from the product of the latent and the temporal stream, so that a latent
         says what a region is and the temporal stream what happened when;
-        ``"dynamics"``: the same, small at the start, as it is added to what
+        ``"residual"``: the same, small at the start, as it is added to what
         :class:`~bsym_sklearn.model.dynamics.LinearDynamics` expects.
 
     References
@@ -130,7 +130,7 @@ class RegionPerceiver(SeededModule):
         self.latents.normal_(0, LATENT_SCALE, generator=generator)
         if self.residual != "reference":
             shrink(self.out)
-        if self.decoder == "dynamics":
+        if self.decoder == "residual":
             *_, last = self.head
             shrink(cast(nn.Linear, last))
 

@@ -202,6 +202,8 @@ class StructuralStream(SeededModule):
         See :class:`SignedGraphAttention`.
     edge_symmetry : str
         See :class:`EdgePredictor`.
+    expects_edges : bool, default=False
+        Whether the predicted edges are added to expected ones.
 
     References
     ----------
@@ -231,6 +233,7 @@ class StructuralStream(SeededModule):
         signed_attention: str = "reference",
         absent_edges: str = "reference",
         edge_symmetry: str = "reference",
+        expects_edges: bool = False,
     ) -> None:
         super().__init__()
         check_choice(edge_weights, EDGE_WEIGHTS, "edge_weights")
@@ -256,7 +259,9 @@ class StructuralStream(SeededModule):
             )
             for _ in range(depth)
         )
-        self.edges = EdgePredictor(dim, edge_symmetry)
+        self.edges = EdgePredictor(
+            dim, edge_symmetry, n_regions if expects_edges else None
+        )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw the positions; zero the value that stands for a hidden edge."""

@@ -86,8 +86,8 @@ def test_before_it_is_fitted_it_expects_nothing() -> None:
 
 def test_the_model_adds_what_it_decodes(dynamics) -> None:
     sizes = {"window": T, "dim": 8, "depth": 1, "modalities": ("fmri",)}
-    model = BrainSymphony(R, **sizes, decoder="dynamics").double().eval()
-    model.set_whitening(dynamics.whitening)
+    model = BrainSymphony(R, **sizes, decoder="residual").double().eval()
+    model.set_expectations(whitening=dynamics.whitening)
     series, mask = draw(4)
     out = model(fmri=series, fmri_mask=mask)
     inputs = FMRIInput(series, mask)
@@ -100,12 +100,30 @@ def test_the_model_adds_what_it_decodes(dynamics) -> None:
     torch.testing.assert_close(encoded.fused, out.fused)
 
 
-def test_whitening_of_another_shape_is_refused() -> None:
-    model = BrainSymphony(R, T, dim=8, depth=1, decoder="dynamics")
-    with pytest.raises(ValueError, match=r"shape \(4, 4, 3\)"):
-        model.set_whitening(torch.zeros(R, R, 2))
+def test_edges_are_added_to_expected_ones() -> None:
+    sizes = {"window": T, "dim": 8, "depth": 1, "modalities": ("sc",)}
+    model = BrainSymphony(R, **sizes, decoder="residual").eval()
+    edges = model.sc.edges
+    x = torch.randn(2, R, 8, generator=torch.Generator().manual_seed(0))
+    before = edges(x)
+    assert before.abs().max() < 0.1
+    mean = torch.arange(R * R).reshape(R, R).float()
+    model.set_expectations(edges=mean + mean.T)
+    torch.testing.assert_close(edges(x), before + mean + mean.T)
+    row, column = torch.tensor([[0, 1], [2, 3]]), torch.tensor([[3, 2], [0, 0]])
+    chosen = edges(x)[torch.tensor([[0], [1]]), row, column]
+    torch.testing.assert_close(edges.pairs(x, row, column), chosen)
+
+
+def test_expectations_of_another_shape_are_refused() -> None:
+    model = BrainSymphony(R, T, dim=8, depth=1, decoder="residual")
+    with pytest.raises(ValueError, match=r"`whitening` of shape \(4, 4, 3\)"):
+        model.set_expectations(whitening=torch.zeros(R, R, 2))
+    with pytest.raises(ValueError, match=r"`edges` of shape \(4, 4\)"):
+        model.set_expectations(edges=torch.zeros(R, 2))
+    plain = BrainSymphony(R, T, dim=8, depth=1)
     with pytest.raises(ValueError, match="decoder="):
-        BrainSymphony(R, T, dim=8, depth=1).set_whitening(torch.zeros(R, R, 3))
+        plain.set_expectations(whitening=torch.zeros(R, R, 3))
 
 
 def test_double_and_single_precision_agree(dynamics) -> None:

@@ -1,4 +1,4 @@
-"""Linear dynamics of the training scans inside the model."""
+"""What the training scans let expect, inside the model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ def test_hidden_regions_are_known_before_any_training(cohort) -> None:
         decoder: BrainSymphonyEmbedder(**SIZES, max_epochs=0, decoder=decoder)
         .fit(X[:8])
         .score(X[8:])
-        for decoder in ("temporal", "dynamics")
+        for decoder in ("temporal", "residual")
     }
-    assert scores["dynamics"] > max(scores["temporal"], 0.1) + 0.1
+    assert scores["residual"] > max(scores["temporal"], 0.1) + 0.1
+
+
+def test_hidden_edges_are_known_before_any_training(cohort) -> None:
+    X = cohort.data.drop(columns="fmri")
+    model = BrainSymphonyEmbedder(**SIZES, max_epochs=0, decoder="residual").fit(X[:8])
+    known = np.mean(model.scaled(X[:8], "sc"), axis=0)
+    decoded = model.reconstruct(X[8:], modality="sc")
+    assert abs(decoded - known).max() < 0.1
+    model.set_params(max_epochs=2).fit(X[:8])
+    assert np.isfinite(model.score(X[8:]))
 
 
 def test_the_filter_is_learned_saved_and_continued(cohort, tmp_path) -> None:
-    model = BrainSymphonyEmbedder(**SIZES, max_epochs=1, decoder="dynamics")
+    model = BrainSymphonyEmbedder(**SIZES, max_epochs=1, decoder="residual")
     model.fit(cohort.data)
     taps = model.backbone_.fmri.dynamics.whitening.clone()
     assert taps[:, :, :2].any()
@@ -49,7 +59,7 @@ def test_the_filter_is_learned_saved_and_continued(cohort, tmp_path) -> None:
 
 def test_a_hidden_value_reaches_no_prediction(cohort) -> None:
     X = cohort.data.drop(columns="sc")
-    model = BrainSymphonyEmbedder(**SIZES, max_epochs=1, decoder="dynamics").fit(X)
+    model = BrainSymphonyEmbedder(**SIZES, max_epochs=1, decoder="residual").fit(X)
     hidden = np.zeros((60, 8), dtype=bool)
     hidden[10:20, 3] = True
     other = X.copy()
@@ -68,5 +78,5 @@ def test_a_hidden_value_reaches_no_prediction(cohort) -> None:
 def test_scans_of_one_time_point_have_no_past() -> None:
     X = np.random.default_rng(0).normal(size=(20, 6))
     sizes = {**SIZES, "window": None}
-    model = BrainSymphonyEmbedder(**sizes, max_epochs=1, decoder="dynamics").fit(X)
+    model = BrainSymphonyEmbedder(**sizes, max_epochs=1, decoder="residual").fit(X)
     assert np.isfinite(model.transform(X)).all()
