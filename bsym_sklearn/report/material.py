@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bsym_sklearn.estimators.embedder import NETWORK_COLUMNS
 from bsym_sklearn.report.contents import brief, some_rows
 from bsym_sklearn.report.scans import Scans, read_scans
 
-NETWORK_COLUMNS = ("network", "network7")  # of the table of regions
 PLACES = ("x", "y", "z")
 
 
