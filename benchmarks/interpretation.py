@@ -9,6 +9,7 @@ Each folder is what the script of that name wrote; nothing is computed here.
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,18 +31,39 @@ untrained and of a simple method.
 """
 
 
+# Copied beside the page, and shown at the end of a section unless it shows them itself.
+PICTURES = {
+    "courses_regions.png": "Time courses of hidden regions, and their reconstruction",
+    "networks_confusion.png": "Which networks are taken for which",
+    "spatial_blocks.png": "Attention between lobes, psilocybin minus placebo",
+    "connectivity_regions.png": "Strength of connectivity, psilocybin minus placebo",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse_args(argv)
-    sections = [
-        reconstruction_section(folder, with_printed=i == 0)
-        for i, folder in enumerate(options.reconstruction)
-    ]
+    page = options.document
+    parts = [HEAD]
+    for i, folder in enumerate(options.reconstruction):
+        text = reconstruction_section(folder, with_printed=i == 0)
+        parts.append(text if i else with_pictures(text, folder, page))
     if options.networks is not None:
-        sections.append(networks_section(options.networks))
+        text = networks_section(options.networks)
+        parts.append(with_pictures(text, options.networks, page))
     if options.psychedelic is not None:
-        sections.append(psychedelic_section(options.psychedelic))
-    parts = [HEAD, *(section.strip() + "\n" for section in sections)]
-    write_atomically(options.document, "\n".join(parts))
+        text = psychedelic_section(options.psychedelic)
+        parts.append(with_pictures(text, options.psychedelic, page))
+    write_atomically(page, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def with_pictures(text: str, folder: Path, page: Path) -> str:
+    """Copy the pictures of a section beside the page; return it with them."""
+    for name, says in PICTURES.items():
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, page.parent / name)
+            if f"({name})" not in text:
+                text = f"{text.strip()}\n\n![{says}]({name})\n"
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
