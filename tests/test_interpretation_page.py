@@ -37,11 +37,14 @@ def test_sections_stand_in_order_with_their_pictures(
     monkeypatch.setattr(interpretation, "psychedelic_section", lambda folder: "## d")
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
-    folders = [str(tmp_path / name) for name in ("first", "second")]
+    options = {
+        "--document": [page],
+        "--reconstruction": [tmp_path / "first", tmp_path / "second"],
+        "--networks": [tmp_path / "networks"],
+        "--psychedelic": [tmp_path / "drug"],
+    }
     interpretation.main(
-        ["--document", str(page), "--reconstruction", *folders]
-        + ["--networks", str(tmp_path / "networks")]
-        + ["--psychedelic", str(tmp_path / "drug")]
+        [str(x) for name, paths in options.items() for x in (name, *paths)]
     )
     text = page.read_text()
     titles = [line for line in text.splitlines() if line.startswith("##")]
