@@ -400,7 +400,7 @@ def attention_rollout(maps: ArrayLike) -> np.ndarray:
 
 def _shares_of_fmri(backbone: BrainSymphony, batch: Batch) -> Tensor:
     """Return the gate averaged over channels (B, R), NaN without a modality."""
-    out = backbone(**batch)
+    out = backbone(**batch, decode=False)
     if out.gate is None:  # a batch of one modality only
         return torch.full_like(out.fused[..., 0], torch.nan)
     share = out.gate.mean(-1)

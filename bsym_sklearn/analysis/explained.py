@@ -97,11 +97,13 @@ class Explained:
         """
         backbone = self.module.backbone
         if self.kind == "embedding":
-            return self.model._pool(backbone(**batch, sc_mask=sc_mask).fused)
+            return self.model._pool(
+                backbone(**batch, sc_mask=sc_mask, decode=False).fused
+            )
         head = self.module.head
         flags = ("padding", "has_fmri", "has_sc")
         raw = head(
-            backbone(**batch, sc_mask=sc_mask, only=head.needs),
+            backbone(**batch, sc_mask=sc_mask, only=head.needs, decode=False),
             *(batch.get(name) for name in flags),
         )
         if self.kind == "classification":
