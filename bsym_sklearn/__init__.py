@@ -33,6 +33,7 @@ from bsym_sklearn.exceptions import (
     BrainSymphonyWarning,
     CheckpointError,
 )
+from bsym_sklearn.training.download import fetch_reference_checkpoint
 from bsym_sklearn.training.reference import load_reference_checkpoint
 from bsym_sklearn.version import __version__
 
@@ -62,6 +63,7 @@ __all__ = [
     "NetworkRegressor",
     "RegionAmplitude",
     "__version__",
+    "fetch_reference_checkpoint",
     "list_models",
     "load_reference_checkpoint",
     "make_candidate",

@@ -29,6 +29,7 @@ from bsym_sklearn.exceptions import BrainSymphonyWarning, CheckpointError
 from bsym_sklearn.model.brainsymphony import STREAMS, BrainSymphony
 from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.training.checkpoints import load_bundle, load_weights
+from bsym_sklearn.training.download import REFERENCE_NAME, fetch_reference_checkpoint
 from bsym_sklearn.training.inference import Batch
 from bsym_sklearn.training.objectives import MaskedTask
 from bsym_sklearn.training.reference import load_reference_checkpoint
@@ -239,6 +240,8 @@ class BaseBrainSymphony(SavableMixin):
         official layout has none of.
         """
         folder = Path(str(self.pretrained))
+        if self.pretrained == REFERENCE_NAME:
+            folder = fetch_reference_checkpoint(verbose=self.verbose)
         official = any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
         if official:
             backbone = load_reference_checkpoint(folder)

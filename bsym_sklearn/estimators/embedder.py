@@ -36,7 +36,10 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
     Parameters
     ----------
     pretrained : str, Path or None, default=None
-        Folder that `save_pretrained` wrote, or official weights. Sizes and
+        Folder that `save_pretrained` wrote, or official weights.
+        ``"brainsymphony-reference"`` are the released ones, for 450 regions, which
+        the first `fit` downloads: see
+        :func:`~bsym_sklearn.fetch_reference_checkpoint`. Sizes and
         preprocessing come from it; `fit` continues from its weights, or with
         ``max_epochs=0`` uses them as they are.
     modalities : {"auto", "fmri", "sc", "both"}, default="auto"
