@@ -318,7 +318,8 @@ def keep_headline(found: Any, folder: Path) -> None:
 
 def command(options: argparse.Namespace) -> str:
     """Return the command that was run, without the places on this machine."""
-    words = [f"python benchmarks/networks.py --data {options.data.resolve().name}"]
+    cohort = options.data.resolve().name
+    words = [f"python benchmarks/networks.py --data {cohort} --out FOLDER"]
     plain = vars(parser().parse_args(["--data", "x", "--out", "y"]))
     for name, value in vars(options).items():
         if name in RUN_ONLY or value == plain[name]:

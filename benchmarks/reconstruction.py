@@ -327,7 +327,9 @@ def lengths(cohort: pd.DataFrame) -> str:
 
 def command(options: argparse.Namespace) -> str:
     """Return the command that was run, without the places on this machine."""
-    words = [f"python benchmarks/reconstruction.py --data {options.data.name}"]
+    words = [
+        f"python benchmarks/reconstruction.py --data {options.data.name} --out FOLDER"
+    ]
     plain = vars(parser().parse_args(["--data", "x", "--out", "y"]))
     for name, value in vars(options).items():
         if name in RUN_ONLY or value == plain[name]:

@@ -91,7 +91,7 @@ def test_a_run_leaves_tables_a_section_and_a_picture(
     assert set(scores.loc[scores["embedding"] == "pretrained, fused", "seed"]) == {1}
     text = (out / "table.md").read_text()
     assert text == networks.section(out)
-    assert "python benchmarks/networks.py --data cohort --seeds 1" in text
+    assert "python benchmarks/networks.py --data cohort --out FOLDER --seeds 1" in text
     assert str(tmp_path) not in text
     assert "quoted with 84.4% against a chance of 14.3%" in text
     assert (out / "networks_confusion.png").stat().st_size > 1000
