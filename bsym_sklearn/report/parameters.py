@@ -58,7 +58,7 @@ def estimator_code(estimator: Any) -> str:
     Examples
     --------
     >>> from bsym_sklearn import BrainSymphonyEmbedder
-    >>> estimator_code(BrainSymphonyEmbedder(dim=8, pretrained="/home/me/weights"))
+    >>> estimator_code(BrainSymphonyEmbedder(dim=8, pretrained="models/weights"))
     "BrainSymphonyEmbedder(dim=8, pretrained='weights')"
     """
     try:

@@ -633,7 +633,7 @@ def test_other_entities_become_columns_where_they_occur(tmp_path: Path) -> None:
 def test_nothing_is_warned_of_when_nothing_is_skipped(bids: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load(bids)
+        assert load(bids).attrs["skipped"].empty
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,6 @@ def matrix(rng) -> np.ndarray:
     return rng.dirichlet(np.ones(18), size=18)
 
 
-def fits_its_figure(ax) -> bool:
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
 def ribbons_of(ax) -> list[PathPatch]:
     """Return the ribbons, the strongest first."""
     return [p for p in ax.patches if isinstance(p, PathPatch)][::-1]
@@ -48,7 +40,7 @@ def ends_of(ribbon) -> list[float]:
 
 
 def test_ribbons_are_the_strongest_pairs_in_the_colour_of_the_source(
-    ax, matrix
+    ax, matrix, fits_its_figure
 ) -> None:
     assert plot_chord(matrix, NETWORKS, ax=ax, n_edges=20) is ax
     edges = top_edges(matrix, 20, networks=NETWORKS)
@@ -81,7 +73,9 @@ def test_bars_are_what_goes_to_other_networks(ax, matrix) -> None:
     assert "attention to other networks, to 0.9" in ax.get_xlabel()
 
 
-def test_blocks_make_one_arc_each_and_ribbons_as_wide_as_their_weight(ax) -> None:
+def test_blocks_make_one_arc_each_and_ribbons_as_wide_as_their_weight(
+    ax, fits_its_figure
+) -> None:
     blocks = np.array([[0.9, 0.4, 0.0], [0.1, 0.9, 0.0], [0.2, 0.1, 0.5]])
     plot_chord(blocks, ["a", "b", "c"], ax=ax, n_edges=3, bars=[0, 1, 2])
     starts = [ribbon.get_path().vertices[[0, 5]] for ribbon in ribbons_of(ax)]
@@ -100,7 +94,7 @@ def test_negative_weights_are_hollow(ax) -> None:
     assert other.get_facecolor()[3] > 0
 
 
-def test_many_long_names_fit(ax, rng) -> None:
+def test_many_long_names_fit(ax, rng, fits_its_figure) -> None:
     names = np.array([f"{n} left hemisphere {k}" for k in range(5) for n in "abcd"])
     plot_chord(rng.random((20, 20)), names, ax=ax)
     assert fits_its_figure(ax)

@@ -58,15 +58,9 @@ def texts(ax) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
 
-def fits_its_figure(ax) -> bool:
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
-def test_forest_draws_differences_with_their_intervals(summary) -> None:
+def test_forest_draws_differences_with_their_intervals(
+    summary, fits_its_figure
+) -> None:
     ax = plot_forest(summary)
     means = [dot.get_xdata()[0] for dot in dots(ax)]
     np.testing.assert_allclose(means, [-0.2, 0.0, 0.02, 0.10])
@@ -124,7 +118,7 @@ def test_forest_says_which_way_a_loss_is_better(summary) -> None:
     assert label == "log loss below that of\ntangent (95 % CI)"
 
 
-def test_critical_differences_draw_ranks_and_cliques() -> None:
+def test_critical_differences_draw_ranks_and_cliques(fits_its_figure) -> None:
     ranks = pd.Series({"ours": 1.2, "tangent": 1.9, LONG: 3.1, "dummy": 3.8})
     cliques = [("ours", "tangent"), ("tangent", LONG, "dummy")]
     ax = plot_critical_differences(CriticalDifference(ranks, 9.0, 0.03, 1.9, cliques))
@@ -151,7 +145,7 @@ def test_rank_ticks_run_from_first_to_last(n_models, rng) -> None:
     assert np.diff(ticks).min() >= np.diff(ticks).max() / 2
 
 
-def test_cost_marks_the_front_and_numbers_the_models(summary) -> None:
+def test_cost_marks_the_front_and_numbers_the_models(summary, fits_its_figure) -> None:
     ax = plot_cost(summary)
     points = dots(ax)
     np.testing.assert_allclose(
@@ -187,7 +181,7 @@ def test_front_of_a_loss_goes_down(summary) -> None:
     assert ax.get_ylabel() == "log loss (lower is better)"
 
 
-def test_pictures_draw_into_the_given_axes(summary) -> None:
+def test_pictures_draw_into_the_given_axes(summary, fits_its_figure) -> None:
     from matplotlib.figure import Figure
 
     result = critical_difference(pd.DataFrame(np.eye(3), columns=list("abc")))
@@ -201,7 +195,7 @@ def test_pictures_draw_into_the_given_axes(summary) -> None:
         assert fits_its_figure(ax)
 
 
-def test_pictures_of_many_long_names_fit(rng) -> None:
+def test_pictures_of_many_long_names_fit(rng, fits_its_figure) -> None:
     names = [f"{LONG} {i}" for i in range(20)]
     scores = rng.uniform(0.5, 0.8, size=(6, 20))
     mean = scores.mean(axis=0)

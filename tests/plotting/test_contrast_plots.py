@@ -38,16 +38,7 @@ def edges(rng) -> Contrast:
     return contrast(a, b)
 
 
-def fits_its_figure(ax) -> bool:
-    """Return whether all that is drawn lies within the edges of the figure."""
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
-def test_intervals_are_of_the_top_regions(ax, regions) -> None:
+def test_intervals_are_of_the_top_regions(ax, regions, fits_its_figure) -> None:
     labels = ["Calcarine_L", "b", "c", "d", "Supp_Motor_Area_R"]
     assert plot_contrast(regions, ax=ax, labels=labels, n_top=3) is ax
     table = regions.table(labels)
@@ -68,7 +59,7 @@ def test_intervals_are_of_the_top_regions(ax, regions) -> None:
     assert fits_its_figure(ax)
 
 
-def test_maps_mark_what_survives(ax, edges) -> None:
+def test_maps_mark_what_survives(ax, edges, fits_its_figure) -> None:
     assert plot_contrast(edges, ax=ax, labels=list("abcd"), quantity="attention") is ax
     np.testing.assert_allclose(ax.images[0].get_array(), edges.difference)
     low, high = ax.images[0].get_clim()
@@ -81,7 +72,7 @@ def test_maps_mark_what_survives(ax, edges) -> None:
     assert fits_its_figure(ax)
 
 
-def test_maps_can_show_effect_sizes_and_edges_intervals(edges) -> None:
+def test_maps_can_show_effect_sizes_and_edges_intervals(edges, fits_its_figure) -> None:
     ax = plot_contrast(edges, value="effect_size")
     np.testing.assert_allclose(ax.images[0].get_array(), edges.effect_size)
     ax = plot_contrast(edges, show="intervals", labels=list("abcd"))
@@ -110,7 +101,7 @@ def test_contrasts_that_cannot_be_drawn_are_refused(regions) -> None:
         plot_contrast(regions, value="p")
 
 
-def test_projections_have_colours_and_shapes(ax, rng) -> None:
+def test_projections_have_colours_and_shapes(ax, rng, fits_its_figure) -> None:
     found = project(rng.normal(size=(8, 5)))
     groups, shapes = np.array([*"aabbaabb"]), np.array(["pre", "post"] * 4)
     assert plot_projection(found, ax=ax, groups=groups, shapes=shapes) is ax
@@ -137,7 +128,7 @@ def test_projections_need_no_groups(ax, rng) -> None:
         plot_projection(found._replace(points=found.points[:, :1]))
 
 
-def test_nine_groups_have_a_key_that_fits(rng) -> None:
+def test_nine_groups_have_a_key_that_fits(rng, fits_its_figure) -> None:
     found = Projection(rng.normal(size=(36, 2)), np.array([0.6, 0.2]), 0.9, "pca")
     people = [f"s{i % 9 + 1}" for i in range(36)]
     shapes = np.repeat(["placebo", "psilocybin"], 18)
@@ -146,7 +137,7 @@ def test_nine_groups_have_a_key_that_fits(rng) -> None:
     assert fits_its_figure(ax)
 
 
-def test_drift_shows_scans_means_and_other_scans(ax) -> None:
+def test_drift_shows_scans_means_and_other_scans(ax, fits_its_figure) -> None:
     table = pd.DataFrame(
         {
             "scan": [0, 0, 0, 1, 1, 1],
@@ -169,7 +160,7 @@ def test_drift_shows_scans_means_and_other_scans(ax) -> None:
         plot_drift(table.drop(columns="to_others"))
 
 
-def test_radar_puts_the_best_at_the_rim() -> None:
+def test_radar_puts_the_best_at_the_rim(fits_its_figure) -> None:
     summary = pd.DataFrame(
         {
             "auroc": [0.5, 0.7, 0.6],

@@ -26,16 +26,9 @@ def confusion() -> pd.DataFrame:
     return pd.DataFrame(counts, NAMES, NAMES)
 
 
-def fits_its_figure(ax) -> bool:
-    """Return whether all that is drawn lies within the edges of the figure."""
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
-def test_confusion_shows_shares_of_the_true_network(ax, confusion) -> None:
+def test_confusion_shows_shares_of_the_true_network(
+    ax, confusion, fits_its_figure
+) -> None:
     assert plot_confusion(confusion, ax=ax) is ax
     image = ax.images[0]
     drawn = np.ma.filled(image.get_array().astype(float), np.nan)
@@ -72,7 +65,7 @@ def test_many_networks_are_drawn_without_numbers(ax, rng) -> None:
     assert ax.images[0].get_array().shape == (17, 17)
 
 
-def test_blocks_of_one_sign_start_at_their_smallest(ax, rng) -> None:
+def test_blocks_of_one_sign_start_at_their_smallest(ax, rng, fits_its_figure) -> None:
     blocks = pd.DataFrame(rng.random((7, 7)) * 1e-3, NAMES, NAMES)
     assert plot_network_blocks(blocks, ax=ax) is ax
     image = ax.images[0]
@@ -84,7 +77,7 @@ def test_blocks_of_one_sign_start_at_their_smallest(ax, rng) -> None:
     assert fits_its_figure(ax)
 
 
-def test_differences_have_colours_around_zero(ax, rng) -> None:
+def test_differences_have_colours_around_zero(ax, rng, fits_its_figure) -> None:
     blocks = pd.DataFrame(rng.normal(size=(7, 7)), NAMES, NAMES)
     marks = blocks.abs() > 1.5
     label = "difference of attention weight"

@@ -32,16 +32,9 @@ def table() -> pd.DataFrame:
     )
 
 
-def fits_its_figure(ax) -> bool:
-    """Return whether all that is drawn lies within the edges of the figure."""
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
-def test_reconstruction_hides_what_the_model_did_not_see(ax, rng) -> None:
+def test_reconstruction_hides_what_the_model_did_not_see(
+    ax, rng, fits_its_figure
+) -> None:
     scan = rng.normal(size=(20, 5))
     hidden = np.array([False, True, False, False, True])
     assert plot_reconstruction(scan, scan / 2, hidden, ax=ax, t_r=0.72) is ax
@@ -68,7 +61,7 @@ def test_reconstruction_refuses_shapes_that_do_not_fit(rng) -> None:
         plot_reconstruction(scan, scan, np.zeros(20, bool))
 
 
-def test_attention_is_sorted_by_network(ax, rng) -> None:
+def test_attention_is_sorted_by_network(ax, rng, fits_its_figure) -> None:
     matrix = rng.dirichlet(np.ones(4), size=4)
     assert plot_attention(matrix, ax=ax, networks=["b", "a", "b", "a"]) is ax
     order = [1, 3, 0, 2]
@@ -93,7 +86,7 @@ def test_attention_refuses_names_that_do_not_fit() -> None:
         plot_attention(np.ones((3, 4)))
 
 
-def test_training_draws_validation_where_there_is_one(ax) -> None:
+def test_training_draws_validation_where_there_is_one(ax, fits_its_figure) -> None:
     history = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [3.0, 2.0, 1.0]})
     assert plot_training(history, ax=ax) is ax
     assert len(ax.lines) == 1
@@ -103,7 +96,9 @@ def test_training_draws_validation_where_there_is_one(ax) -> None:
     assert fits_its_figure(ax)
 
 
-def test_comparison_has_a_dot_and_a_spread_per_model(ax, table) -> None:
+def test_comparison_has_a_dot_and_a_spread_per_model(
+    ax, table, fits_its_figure
+) -> None:
     assert plot_comparison(table, ax=ax, reference="correlation + linear") is ax
     reference, dots = ax.lines[:2]
     assert reference.get_xdata()[0] == 0.95

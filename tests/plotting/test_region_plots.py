@@ -36,15 +36,7 @@ def mesh() -> dict[str, str]:
     return fetch_surf_fsaverage("fsaverage5")
 
 
-def fits_its_figure(ax) -> bool:
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
-def test_incoming_is_grouped_and_coloured_by_network(ax) -> None:
+def test_incoming_is_grouped_and_coloured_by_network(ax, fits_its_figure) -> None:
     values = [0.1, 0.2, 0.3, 0.15, 0.25]
     assert plot_incoming(values, NETWORKS, ax=ax) is ax
     heights = [bar.get_height() for bar in ax.patches]
@@ -68,7 +60,7 @@ def test_incoming_takes_signs_and_refuses_stacks(ax) -> None:
         plot_incoming(np.ones((2, 5)), NETWORKS)
 
 
-def test_network_bars_show_every_scan(ax, rng) -> None:
+def test_network_bars_show_every_scan(ax, rng, fits_its_figure) -> None:
     table = pd.DataFrame(rng.random((6, 3)), columns=["Default", "Limbic", "Vis"])
     assert plot_network_bars(table, ax=ax) is ax
     np.testing.assert_allclose([b.get_height() for b in ax.patches], table.mean())
@@ -78,7 +70,7 @@ def test_network_bars_show_every_scan(ax, rng) -> None:
     assert fits_its_figure(ax)
 
 
-def test_network_bars_of_one_map_have_no_dots(ax) -> None:
+def test_network_bars_of_one_map_have_no_dots(ax, fits_its_figure) -> None:
     plot_network_bars(pd.Series({"Default": 0.002, "Vis": 0.003}), ax=ax)
     assert [bar.get_height() for bar in ax.patches] == [0.002, 0.003]
     assert len(ax.lines) == 1  # zero
@@ -86,7 +78,9 @@ def test_network_bars_of_one_map_have_no_dots(ax) -> None:
     assert fits_its_figure(ax)
 
 
-def test_gate_has_colours_around_one_half_and_grey_for_nothing(ax, rng) -> None:
+def test_gate_has_colours_around_one_half_and_grey_for_nothing(
+    ax, rng, fits_its_figure
+) -> None:
     gate = rng.uniform(0.3, 0.6, (4, 5))
     gate[1] = np.nan
     assert plot_gate(gate, NETWORKS, ax=ax) is ax
@@ -102,7 +96,7 @@ def test_gate_has_colours_around_one_half_and_grey_for_nothing(ax, rng) -> None:
     assert fits_its_figure(ax)
 
 
-def test_gate_of_one_scan_is_a_strip(ax) -> None:
+def test_gate_of_one_scan_is_a_strip(ax, fits_its_figure) -> None:
     plot_gate([0.4, 0.6, 0.5], ax=ax)
     assert ax.images[0].get_array().shape == (1, 3)
     assert ax.get_xlabel() == "region"
@@ -112,7 +106,7 @@ def test_gate_of_one_scan_is_a_strip(ax) -> None:
         plot_gate([0.4, 0.6, 0.5], NETWORKS)
 
 
-def test_glass_brain_has_a_coloured_dot_per_known_region(ax) -> None:
+def test_glass_brain_has_a_coloured_dot_per_known_region(ax, fits_its_figure) -> None:
     values = [0.1, np.nan, 0.3, -0.2, 0.25]
     assert plot_glass_brain(values, PLACES, ax=ax, label="difference") is ax
     bar = ax.figure.axes[1]
@@ -178,7 +172,7 @@ def test_vertices_take_the_region_of_an_atlas(mesh) -> None:
         _by_label(np.ones(3), owners, [7, 9])
 
 
-def test_surface_draws_four_views_with_one_scale() -> None:
+def test_surface_draws_four_views_with_one_scale(fits_its_figure) -> None:
     ax = Figure(figsize=(COLUMN_WIDTH, 2.6), layout="constrained").subplots()
     assert plot_surface([1, 2, 3, 4, -2], PLACES, ax=ax, label="t") is ax
     assert len(ax.child_axes) == 4

@@ -24,21 +24,12 @@ def scan(rng) -> np.ndarray:
     return rng.normal(size=(20, 5))
 
 
-def fits_its_figure(ax) -> bool:
-    """Return whether all that is drawn lies within the edges of the figure."""
-    figure = ax.figure
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    return min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
-
-
 def texts(labels) -> list[str]:
     return [label.get_text() for label in labels]
 
 
 def test_a_carpet_is_sorted_by_network_and_has_its_reconstruction_below(
-    ax, scan
+    ax, scan, fits_its_figure
 ) -> None:
     networks = ["Vis", "Cont", "Vis", "Cont", "Vis"]
     assert plot_carpet(scan, scan / 2, ax=ax, networks=networks, t_r=0.72) is ax
@@ -63,7 +54,7 @@ def test_a_carpet_may_stand_alone(ax, scan) -> None:
     assert plot_carpet(scan).figure.get_figwidth() == 3.5
 
 
-def test_time_courses_show_what_was_hidden(ax, scan) -> None:
+def test_time_courses_show_what_was_hidden(ax, scan, fits_its_figure) -> None:
     hidden = np.zeros(scan.shape, bool)
     hidden[4:7, 3] = hidden[10, 1] = True
     labels = [f"region {r}" for r in "abcde"]
@@ -91,7 +82,7 @@ def test_time_courses_choose_regions_that_are_hidden(ax, scan) -> None:
     assert texts(plain.get_legend().get_texts()) == ["recorded", "reconstructed"]
 
 
-def test_connectomes_share_their_colours(ax, rng) -> None:
+def test_connectomes_share_their_colours(ax, rng, fits_its_figure) -> None:
     weights = rng.random((6, 6))
     networks = list("bababa")
     assert plot_connectomes(weights, weights / 2, ax=ax, networks=networks) is ax
@@ -110,7 +101,7 @@ def test_connectomes_share_their_colours(ax, rng) -> None:
     assert low == -high
 
 
-def test_weights_are_counted_once_per_edge(ax, rng) -> None:
+def test_weights_are_counted_once_per_edge(ax, rng, fits_its_figure) -> None:
     observed = rng.random((3, 5, 5))
     observed[1] = np.nan  # a scan without a connectome
     reconstructed = np.full((3, 5, 5), 0.5)
