@@ -1,12 +1,15 @@
 """Transfer: pretrain on one cohort, probe and fine-tune on another.
 
     python benchmarks/transfer.py --source FOLDER --cohort FOLDER --target COLUMN
+    python benchmarks/transfer.py --source-rows site NYU UM_1 --cohort FOLDER \\
+        --target COLUMN
 
-Pretraining sees all scans of --source, without targets, once per seed. That nobody in
-it is tested is checked with the hashes of participants that are saved with the weights
-(level B); names have to mean the same in both cohorts, and one person under two names
-cannot be found. The rows beside it are classical models, BrainSymphony from scratch,
-and BrainSymphony pretrained on the training rows of a fold (level A).
+Pretraining sees all scans of --source, or the rows of --cohort that --source-rows takes
+out of it, without targets, once per seed. That nobody in it is tested is checked with
+the hashes of participants that are saved with the weights (level B); names have to mean
+the same in both cohorts, and one person under two names cannot be found. The rows
+beside it are classical models, BrainSymphony from scratch, and BrainSymphony pretrained
+on the training rows of a fold (level A).
 
 Both cohorts need the same atlas: weights are bound to their regions, and no option of
 the package carries them over to others, ``positions="gradient"`` included. With
@@ -48,7 +51,7 @@ SCRATCH = "brainsymphony-scratch"
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse_args(argv)
-    source, cohort = load_cohort(options.source), load_cohort(options.cohort)
+    source, cohort = read_cohorts(options)
     modality = options.modality or shared_modality(source, cohort)
     needs = ("fmri", "sc") if modality == "both" else (modality,)
     task, notes = complete_task(cohort, options.target, needs, options)
@@ -67,11 +70,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = pd.concat(parts, ignore_index=True)
     notes += against_scratch(results, options)
     notes.append(
-        f"Pretraining on {len(source)} scans of {options.source.resolve().name} took "
+        f"Pretraining on {len(source)} scans of {source_name(options)} took "
         f"{np.mean(seconds):.0f} s per seed, not counted in the rows of level B."
     )
     print(report(folder, task, results, options, notes=notes)[1])
     print(f"\nTables, predictions, pictures and weights are in {folder}")
+
+
+def read_cohorts(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the scans to pretrain on, and those to predict."""
+    cohort = load_cohort(options.cohort)
+    if options.source is not None:
+        return load_cohort(options.source), cohort
+    column, *values = options.source_rows
+    is_source = cohort[column].astype(str).isin(values)
+    if is_source.all() or not is_source.any():
+        raise ValueError(
+            "Transfer needs rows to pretrain on and others to predict. Got "
+            f"{is_source.sum()} of {len(cohort)} with {column} in {values}. Name values "
+            f"among {sorted(cohort[column].astype(str).unique())}."
+        )
+    return (
+        cohort[is_source].reset_index(drop=True),
+        cohort[~is_source].reset_index(drop=True),
+    )
+
+
+def source_name(options: argparse.Namespace) -> str:
+    """Return what tables call the source."""
+    if options.source is not None:
+        return options.source.resolve().name
+    return ", ".join(options.source_rows[1:])
 
 
 def shared_modality(source: pd.DataFrame, cohort: pd.DataFrame) -> str:
@@ -164,7 +193,7 @@ def transferred(
     kind: str, weights: Path, parameters: dict[str, Any], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the models that start from the weights of the source."""
-    name = options.source.resolve().name
+    name = source_name(options)
     words = {"probe": "probed", "finetune": "fine-tuned"}
     return {
         f"transferred-{strategy}": brainsymphony(
@@ -195,7 +224,7 @@ def pretrain(
     store = CellStore(folder)
     key = hash_of([problem.fingerprint(), describe(embedder)])
     if store.read(key) is None or not store.weights(key).is_dir():
-        name = f"pretraining on {options.source.name}, seed {seed}"
+        name = f"pretraining on {source_name(options)}, seed {seed}"
         cell = Pretraining(key, name, embedder, rows)
         _, error = run_cell(cell, problem, store, current_provenance())
         if error is not None:
@@ -220,7 +249,14 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     command = make_parser(__doc__)
     add = command.add_argument
-    add("--source", type=Path, required=True, help="cohort folder to pretrain on")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--source", type=Path, help="cohort folder to pretrain on")
+    source.add_argument(
+        "--source-rows",
+        nargs="+",
+        metavar=("COLUMN", "VALUE"),
+        help="rows of --cohort to pretrain on and leave out of the task",
+    )
     add(
         "--modality",
         choices=("fmri", "sc", "both"),

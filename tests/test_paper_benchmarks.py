@@ -215,6 +215,20 @@ def test_weights_of_another_cohort_are_transferred(
     assert "Pretraining on 24 scans of there took" in text
 
 
+def test_rows_of_a_cohort_can_be_what_is_pretrained_on(load, folder) -> None:
+    transfer = load("transfer")
+    command = ["--cohort", str(folder), "--target", "sex", *QUICK]
+    parse = transfer.parser().parse_args
+    options = parse([*command, "--source-rows", "sex", "F"])
+    source, cohort = transfer.read_cohorts(options)
+    assert set(source["sex"]) == {"F"}
+    assert set(cohort["sex"]) == {"M"}
+    assert len(source) + len(cohort) == len(load_cohort(folder))
+    assert transfer.source_name(options) == "F"
+    with pytest.raises(ValueError, match=r"Got 0 of 24 with sex in \['f'\]"):
+        transfer.read_cohorts(parse([*command, "--source-rows", "sex", "f"]))
+
+
 def test_weights_that_have_seen_a_tested_person_are_refused(
     load, folder, tmp_path
 ) -> None:
