@@ -116,30 +116,19 @@ class GradientCoordinates(TransformerMixin, BaseEstimator):
         ValueError
             If a parameter is out of its range.
         """
-        check_count("n_components", self.n_components)
-        if not 0 <= self.sparsity < 1:
-            raise ValueError(f"sparsity must be in [0, 1). Got {self.sparsity!r}.")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1]. Got {self.alpha!r}.")
+        _check_settings(self.n_components, self.sparsity, self.alpha)
         cohort = self._check_input(X, n_regions=None)
         if "fmri" not in cohort.modalities:
             raise BrainDataError(
                 "GradientCoordinates needs 'fmri' in at least one row. Got "
                 f"{list(cohort.modalities)} only. Pass rows that have it."
             )
-        if self.n_components >= cohort.n_regions:
-            raise BrainDataError(
-                f"GradientCoordinates needs more regions than gradients. Got "
-                f"{cohort.n_regions} regions for n_components={self.n_components}. Ask "
-                "for fewer gradients."
-            )
+        _check_n_regions(type(self).__name__, cohort.n_regions, self.n_components)
         self.n_features_in_ = cohort.n_regions
         self._region_names = _region_names(cohort)
         self.profiles_ = _profiles(_mean_connectivity(cohort), self.sparsity)
-        affinity = _affinity(self.profiles_, self.profiles_)
-        self._density = affinity.sum(axis=1) ** -self.alpha
-        self.lambdas_, self._vectors = _diffusion_map(
-            affinity * np.outer(self._density, self._density), self.n_components
+        self._density, self.lambdas_, self._vectors = _gradients(
+            self.profiles_, self.n_components, self.alpha
         )
         self.coordinates_ = self._vectors * (self.lambdas_ / (1 - self.lambdas_))
         return self
@@ -229,6 +218,106 @@ class GradientCoordinates(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         return tags
+
+
+def connectivity_gradients(
+    connectivity: Any,
+    *,
+    n_components: int = 10,
+    sparsity: float = 0.9,
+    alpha: float = 0.5,
+) -> np.ndarray:
+    """Place the regions of any atlas along the gradients of a connectivity matrix.
+
+    The diffusion maps of `GradientCoordinates`, of a matrix instead of scans: a group's
+    published connectivity, or one's own. Given the mean Fisher-z correlations of some
+    scans, the result is ``GradientCoordinates().fit(scans).coordinates_``.
+
+    Parameters
+    ----------
+    connectivity : array-like of shape (n_regions, n_regions)
+        Symmetric and finite. Correlations or Fisher's z; each region keeps its
+        strongest positive ones. The diagonal is not used.
+    n_components : int, default=10
+        Number of gradients, in [1, n_regions - 1].
+    sparsity : float, default=0.9
+        Share of each region's connections to drop, in [0, 1).
+    alpha : float, default=0.5
+        Influence of the sampling density, in [0, 1]; 0 is maximal.
+
+    Returns
+    -------
+    coordinates : ndarray of shape (n_regions, n_components)
+        The gradients, the one of the largest eigenvalue first. The entry of largest
+        magnitude of each is positive.
+
+    Raises
+    ------
+    BrainDataError
+        If the matrix is not square, symmetric and finite, or has too few regions.
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    .. [1] Margulies et al. (2016). Situating the default-mode network along a principal
+       gradient. PNAS 113:12574. doi:10.1073/pnas.1608282113.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bsym_sklearn.data.positions import connectivity_gradients
+    >>> series = np.random.default_rng(0).normal(size=(60, 20))
+    >>> connectivity_gradients(np.corrcoef(series.T), n_components=3).shape
+    (20, 3)
+    """
+    caller = "connectivity_gradients"
+    _check_settings(n_components, sparsity, alpha)
+    matrix = np.array(connectivity, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise BrainDataError(
+            f"{caller} needs a square matrix. Got shape {matrix.shape}. Pass one row "
+            "and one column per region."
+        )
+    np.fill_diagonal(matrix, 0)  # a region's likeness to itself says nothing
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
+        raise BrainDataError(
+            f"{caller} needs a finite and symmetric matrix. Got one with NaN, infinity "
+            "or unequal halves. Leave out regions without signal, and average the "
+            "halves."
+        )
+    _check_n_regions(caller, len(matrix), n_components)
+    profiles = _profiles(matrix, sparsity)
+    _, lambdas, vectors = _gradients(profiles, n_components, alpha)
+    return vectors * (lambdas / (1 - lambdas))
+
+
+def _check_settings(n_components: int, sparsity: float, alpha: float) -> None:
+    check_count("n_components", n_components)
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must be in [0, 1). Got {sparsity!r}.")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1]. Got {alpha!r}.")
+
+
+def _check_n_regions(caller: str, n_regions: int, n_components: int) -> None:
+    if n_components >= n_regions:
+        raise BrainDataError(
+            f"{caller} needs more regions than gradients. Got {n_regions} regions for "
+            f"n_components={n_components}. Ask for fewer gradients."
+        )
+
+
+def _gradients(
+    profiles: np.ndarray, n_components: int, alpha: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return density (R,), eigenvalues (K,), eigenvectors (R, K) of the diffusion."""
+    affinity = _affinity(profiles, profiles)
+    density = affinity.sum(axis=1) ** -alpha
+    lambdas, vectors = _diffusion_map(
+        affinity * np.outer(density, density), n_components
+    )
+    return density, lambdas, vectors
 
 
 def _mean_connectivity(cohort: Cohort) -> np.ndarray:

@@ -26,7 +26,12 @@ from bsym_sklearn.data import (
     load_cohort,
     make_cohort,
 )
-from bsym_sklearn.data.positions import _diffusion_map, _profiles
+from bsym_sklearn.data.atlases import load_atlas
+from bsym_sklearn.data.positions import (
+    _diffusion_map,
+    _profiles,
+    connectivity_gradients,
+)
 from bsym_sklearn.exceptions import BrainDataError
 
 R = 20
@@ -228,3 +233,36 @@ def test_diffusion_map_gives_the_published_range_of_the_principal_gradient(share
 def make_sc(rng, n_regions=8):
     upper = np.triu(rng.uniform(size=(n_regions, n_regions)), 1)
     return upper + upper.T
+
+
+def test_gradients_of_a_matrix_are_those_of_the_scans_it_came_from(rng):
+    X = rng.normal(size=(4, 50, 12)) + rng.normal(size=(4, 50, 1))
+    z = np.mean([np.arctanh(np.corrcoef(x.T) - np.eye(12)) for x in X], axis=0)
+    fitted = GradientCoordinates(n_components=3).fit(X)
+    np.testing.assert_allclose(
+        connectivity_gradients(z, n_components=3), fitted.coordinates_, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.ones((3, 4)), r"a square matrix\. Got shape \(3, 4\)"),
+        (np.arange(9.0).reshape(3, 3), "finite and symmetric"),
+        (np.where(np.eye(3)[::-1], np.nan, 1.0), "finite and symmetric"),
+        (np.ones((3, 3)), "more regions than gradients. Got 3 regions"),
+    ],
+)
+def test_a_matrix_without_gradients_is_told(matrix, message):
+    with pytest.raises(BrainDataError, match=message):
+        connectivity_gradients(matrix, n_components=3)
+
+
+def test_the_first_gradient_of_the_cortex_leads_from_senses_to_default(shared):
+    matrices = np.load(shared / "data/group_schaefer400/group_bsd.npz")
+    networks = load_atlas("schaefer+tian")["network"].to_numpy()[50:]
+    first = connectivity_gradients(matrices["fc_brainspace_main"], n_components=1)[:, 0]
+    means = {name: abs(first[networks == name].mean()) for name in set(networks)}
+    default, senses = first[networks == "Default"], first[networks == "SomMot"]
+    assert np.sign(np.median(default)) != np.sign(np.median(senses))
+    assert sorted(means, key=means.get)[-2:] == ["SomMot", "Default"]
