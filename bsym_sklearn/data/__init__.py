@@ -18,6 +18,7 @@ from bsym_sklearn.data.scaling import (
     RegionScaler,
     symmetrize_weights,
 )
+from bsym_sklearn.data.shards import save_shards
 from bsym_sklearn.data.temporal import Cropper, TimeSeriesResampler, cut_windows
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "pad",
     "parcellate",
     "resample",
+    "save_shards",
     "symmetrize_weights",
     "window_starts",
 ]

@@ -46,8 +46,8 @@ def read_connectome(
         weights, labels = _read_csv(file.path)
     else:
         weights, labels = _read_archive(file.path, atlas, measure)
-    n_rows, n_columns = weights.shape
-    if n_rows != n_columns or n_rows == 0:
+    n_rows = len(weights)
+    if weights.shape != (n_rows, n_rows) or n_rows == 0:
         raise UnreadableFileError(f"holds a matrix of shape {weights.shape}, no square")
     check_labels(labels, n_rows)
     if not (np.tril(weights, -1).any() and np.triu(weights, 1).any()):

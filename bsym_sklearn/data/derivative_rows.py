@@ -151,7 +151,7 @@ def _read_covariates(rows: Sequence[Row], datasets: Sequence[Dataset]) -> pd.Dat
         if not set(participants) & set(table.index):
             raise BrainDataError(
                 "load_derivatives needs the participants of the files in "
-                f"participants.tsv. Got {table.index[0]!r} there and "
+                f"participants.tsv. Got {next(iter(table.index), 'nobody')!r} there and "
                 f"{participants[0]!r} in the files. Use the same ids in both."
             )
         found = table.reindex(participants).reset_index(drop=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bsym_sklearn.data.containers import as_column
+from bsym_sklearn.data.shardfile import is_member
 from bsym_sklearn.data.tsv import parse_covariate, read_tsv, with_none
 from bsym_sklearn.exceptions import BrainDataError
 
@@ -52,7 +53,8 @@ def load_cohort(
     ----------
     folder : path
         Folder with ``participants.tsv`` (one row per scan, tab separated, ``n/a`` for
-        missing), the files it names, and optionally ``regions.tsv``.
+        missing), the files it names, and optionally ``regions.tsv``; or what
+        `save_shards` wrote, whose cells name members of shards.
     fmri, sc : str, default="fmri", "sc"
         Columns of ``participants.tsv`` that name the files, relative to the folder.
 
@@ -209,13 +211,14 @@ def _resolve(root: Path, cell: str, where: str) -> str:
     windows = PureWindowsPath(cell)
     outside = Path(cell).is_absolute() or windows.drive or ".." in windows.parts
     path = root / cell
-    if outside or not path.resolve().is_relative_to(root):
+    file = path.parent if is_member(path) else path  # a member has no file of its own
+    if outside or not Path(os.path.realpath(file)).is_relative_to(root):
         raise BrainDataError(
             f"load_cohort needs files inside the cohort folder. Got {cell!r}, first in "
             f"{where} of participants.tsv. Use paths relative to the folder, without "
             "'..' and without links that lead out of it."
         )
-    if not path.is_file():
+    if not file.is_file():
         raise BrainDataError(
             f"load_cohort needs every file that participants.tsv names. Got no file "
             f"{cell!r}, first in {where}. Put it there, or write n/a in the cell."
@@ -224,16 +227,16 @@ def _resolve(root: Path, cell: str, where: str) -> str:
 
 
 def _check_files_differ(cells: Iterable[str | None]) -> None:
-    rows: dict[Path, int] = {}
+    rows: dict[str, int] = {}
     for i, cell in enumerate(cells):
         if cell is None:
             continue
-        path = Path(cell).resolve()
+        path = os.path.realpath(cell)
         if path in rows:
             raise BrainDataError(
-                f"load_cohort needs a different fmri file in every row. Got "
-                f"{path.name!r} in rows {rows[path]} and {i} of participants.tsv. "
-                "Remove one of the rows."
+                "load_cohort needs a different fmri file in every row. Got "
+                f"{Path(path).name!r} in rows {rows[path]} and {i} of "
+                "participants.tsv. Remove one of the rows."
             )
         rows[path] = i
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 import csv
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from io import BytesIO
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, Literal
 
 import joblib
 import numpy as np
@@ -24,6 +28,12 @@ from bsym_sklearn.data.checks import (
     as_real_array,
     check_values,
 )
+from bsym_sklearn.data.shardfile import (
+    check_crc,
+    find_member,
+    is_member,
+    read_rows,
+)
 from bsym_sklearn.exceptions import BrainDataError
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}
@@ -32,6 +42,10 @@ SUFFIXES = (".npy", *SEPARATORS, ".1D")
 MISSING_NUMBERS = frozenset({"", "n/a", "na", "nan", "null", "none"})
 # A parsed text file of 400 regions and 1200 time points takes 4 MB.
 N_CACHED_TEXT_FILES = 32
+N_CACHED_HEADERS = 256
+# The last two are numpy's, of a damaged .npy header.
+READING_ERRORS = (OSError, EOFError, ValueError, csv.Error, SyntaxError, TokenError)
+NPY_1_0 = np.lib.format.magic(1, 0)
 
 
 class Recording(ABC):
@@ -45,11 +59,14 @@ class Recording(ABC):
         Words that name the scan in an error, e.g. ``"scan 3 (sub-01)"``.
     shape : tuple of (int, int)
         (n_timepoints, n_regions) or (n_regions, n_regions), known without reading.
+    dtype : numpy.dtype
+        Type of the values as they are stored.
     """
 
     modality: str
     label: str
     shape: tuple[int, ...]
+    dtype: np.dtype
 
     @abstractmethod
     def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
@@ -62,7 +79,8 @@ class Recording(ABC):
             values need it, else float32.
         rows : slice, default=slice(None)
             Time points, or rows of the connectome. Only these are copied, and of a
-            ``.npy`` file that was read whole once before, only these are read.
+            ``.npy`` file or a shard's member that was read whole once before, only
+            these are read.
 
         Returns
         -------
@@ -87,6 +105,7 @@ class ArrayRecording(Recording):
         self.modality = modality
         self.label = label
         self.shape = values.shape
+        self.dtype = values.dtype
 
     def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
         """Return a copy of the values; see `Recording.read`."""
@@ -100,6 +119,8 @@ class ArrayRecording(Recording):
 class FileRecording(Recording):
     """A scan in a file: its shape is checked on entry, its values when first read."""
 
+    _remedy = f"Write the file again as one of {', '.join(SUFFIXES)}."
+
     def __init__(
         self, path: Path, modality: str, label: str, checks: ScanChecks
     ) -> None:
@@ -108,9 +129,7 @@ class FileRecording(Recording):
         self.label = label
         self.checks = checks
         self._is_checked = False
-        values = self._load()
-        self.shape = values.shape
-        self._size, self._mtime = _size_and_mtime(path)
+        self._inspect()
 
     def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
         """Read the file; see `Recording.read`.
@@ -137,15 +156,16 @@ class FileRecording(Recording):
         """Return the file's path, size and time of change."""
         return f"{self.path.absolute()}:{self._size}:{self._mtime}"
 
+    def _inspect(self) -> None:
+        """Learn all that is known without reading."""
+        values = self._load()
+        self.shape = values.shape
+        self.dtype = values.dtype
+        self._size, self._mtime = _size_and_mtime(self.path)
+
     def _load(self) -> np.ndarray:
-        try:
+        with self._named_errors():
             values = _open_file(self.path)
-        except (OSError, EOFError, ValueError, csv.Error) as error:
-            raise BrainDataError(
-                f"{self.checks.caller} needs readable files in {self.modality!r}. Got "
-                f"'{self.path}' ({error}), first in {self.label}. Write the file again "
-                f"as one of {', '.join(SUFFIXES)}."
-            ) from error
         return as_real_array(
             values,
             caller=self.checks.caller,
@@ -153,9 +173,52 @@ class FileRecording(Recording):
             label=self._full_label,
         )
 
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say which scan cannot be read."""
+        try:
+            yield
+        except READING_ERRORS as error:
+            raise BrainDataError(
+                f"{self.checks.caller} needs readable files in {self.modality!r}. Got "
+                f"'{self.path}' ({error}), first in {self.label}. {self._remedy}"
+            ) from error
+
     @property
     def _full_label(self) -> str:
         return f"{self.label}, file '{self.path}'"
+
+
+class ShardRecording(FileRecording):
+    """A scan in a shard of :func:`bsym_sklearn.data.save_shards`.
+
+    Its path is that of the shard and the name of the member: ``00001.tar/a.npy``.
+    """
+
+    _remedy = "Copy the shard again, or write it again with save_shards."
+
+    def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
+        """Read the member, or some of its rows; see `Recording.read`."""
+        if not self._is_checked:
+            return super().read(dtype, rows)
+        return _copy_as(self._load(rows), dtype)
+
+    def _inspect(self) -> None:
+        with self._named_errors():
+            self._member, self._start = find_member(self.path)
+            self._size, self._mtime = _size_and_mtime(self.path.parent)
+        self.shape = self._member.shape
+        self.dtype = np.dtype(self._member.dtype)
+
+    def _load(self, rows: slice = slice(None)) -> np.ndarray:
+        shard = self.path.parent
+        with self._named_errors():
+            if _size_and_mtime(shard) != (self._size, self._mtime):
+                raise ValueError(f"'{shard.name}' changed while it is used")
+            values = read_rows(shard, self._member, self._start, rows)
+            if not self._is_checked:
+                check_crc(values, self._member)
+        return values
 
 
 def is_missing(cell: Any) -> bool:
@@ -185,7 +248,8 @@ def make_recording(
         # absolute: a worker process may have another working directory
         path = Path(os.path.abspath(cell))  # noqa: PTH100  (keeps symbolic links)
         _check_suffix(path, modality, label, checks.caller)
-        return FileRecording(path, modality, label, checks)
+        kind = ShardRecording if is_member(path) else FileRecording
+        return kind(path, modality, label, checks)
     if isinstance(cell, Tensor):
         cell = tensor_to_array(cell)
     values = as_real_array(cell, caller=checks.caller, modality=modality, label=label)
@@ -211,7 +275,7 @@ def _check_suffix(path: Path, modality: str, label: str, caller: str) -> None:
         return
     advice = "Save the array with numpy.save."
     if path.name.endswith((".nii", ".nii.gz")):
-        advice = "Extract one series per region first, e.g. with NiftiLabelsMasker."
+        advice = "Extract one series per region first, with `parcellate`."
     raise BrainDataError(
         f"{caller} needs {modality!r} files that end in {', '.join(SUFFIXES)}. Got "
         f"'{path.name}', first in {label}. {advice}"
@@ -227,11 +291,31 @@ def _open_file(path: Path) -> np.ndarray:
     """Open a .npy file without reading its values, or parse a text file."""
     if path.suffix != ".npy":
         return _parse_text(path, *_size_and_mtime(path))
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    values = _map_npy(path)
     if not isinstance(values, np.ndarray):
         values.close()
         raise ValueError("an .npz archive, not one array")
     return values
+
+
+def _map_npy(path: Path) -> Any:
+    """Map a .npy file as numpy.load does, which parses equal headers again."""
+    with path.open("rb") as file:
+        start = file.read(len(NPY_1_0) + 2)
+        if start.startswith(NPY_1_0):
+            start += file.read(int.from_bytes(start[-2:], "little"))
+            shape, is_fortran, dtype = _parse_npy_header(start)
+            if not dtype.hasobject:
+                order: Literal["C", "F"] = "F" if is_fortran else "C"
+                any_file: Any = file  # numpy's annotation wants a file to write, too
+                return np.memmap(any_file, dtype, "r", len(start), shape, order)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+@lru_cache(maxsize=N_CACHED_HEADERS)
+def _parse_npy_header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    file = BytesIO(start[len(NPY_1_0) :])
+    return np.lib.format.read_array_header_1_0(file)
 
 
 @lru_cache(maxsize=N_CACHED_TEXT_FILES)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch.utils.data import get_worker_info
 
 from bsym_sklearn.data.checks import find_constant_regions
 from bsym_sklearn.data.cohort import Cohort
@@ -18,7 +19,9 @@ from bsym_sklearn.data.scaling import ConnectomeScaler, RegionScaler, standardiz
 
 Arrays = dict[str, np.ndarray]
 Statistics = tuple[np.ndarray, np.ndarray] | None  # center and scale; None: not scaled
-CACHE_BYTES = 1 << 30  # scaled scans kept per process
+# Of all processes of one loader together, whatever the number of scans:
+CACHE_BYTES = 1 << 30  # scaled scans kept
+STATISTICS_BYTES = 1 << 30  # statistics kept; of 450 regions, those of 149,000 scans
 
 
 @dataclass
@@ -26,8 +29,9 @@ class ScanReader:
     """Read scans of a cohort as the model wants them: resampled and scaled.
 
     What is read is kept while there is room. Of a series that is not, later windows are
-    read alone (from a memory map, if the file is a ``.npy``) and scaled by statistics
-    of the whole scan, which are kept: 2 R numbers. The values are the same to the bit.
+    read alone (if the file is a ``.npy`` or a shard) and scaled by statistics of the
+    whole scan, which are kept while there is room: 2 R numbers. The values are the same
+    to the bit. Processes of one loader share out the room.
 
     Parameters
     ----------
@@ -50,7 +54,7 @@ class ScanReader:
         same shape for every scan. Called once per scan while there is room. Reading
         processes may pickle it, so that it has to be a function of a module.
     cache_bytes : int, default=1 GiB
-        Room, in each process that reads.
+        Room for scans, in the processes of one loader together.
 
     Examples
     --------
@@ -152,7 +156,8 @@ class ScanReader:
         x = self._scaled(x, statistics)
         if self.cohort.constant_regions == "mask":
             self._constant[i] = find_constant_regions(x)
-        if not self._keep(("fmri", i), {"fmri": x}) and not resampled:
+        kept = self._keep(("fmri", i), {"fmri": x})
+        if not (kept or resampled) and self._has_room_for_statistics():
             self._statistics[i] = statistics
         return x
 
@@ -165,16 +170,27 @@ class ScanReader:
     def _keep(self, key: tuple[str, int], arrays: Arrays) -> bool:
         """Keep arrays if there is room, and say so."""
         size = sum(array.nbytes for array in arrays.values())
-        if self._cached + size > self.cache_bytes:
+        if self._cached + size > _share(self.cache_bytes):
             return False
         self._cache[key] = arrays
         self._cached += size
         return True
 
+    def _has_room_for_statistics(self) -> bool:
+        """Say if one more scan's center and scale, in float64, can be kept."""
+        size = 2 * 8 * self.cohort.n_regions
+        return (len(self._statistics) + 1) * size <= _share(STATISTICS_BYTES)
+
     def __getstate__(self) -> dict[str, Any]:
         # What was read stays here: forked processes share it, others read it anew.
         empty: dict[str, Any] = {name: {} for name in _KEPT}
         return {**self.__dict__, **empty, "_cached": 0}
+
+
+def _share(n_bytes: int) -> int:
+    """Return the share of this process, which may be one of several that read."""
+    worker = get_worker_info()
+    return n_bytes if worker is None else n_bytes // worker.num_workers
 
 
 _KEPT = ("_cache", "_statistics", "_constant")

@@ -466,6 +466,7 @@ def test_csv_with_names_needs_no_labels(tmp_path: Path, layout: str) -> None:
         ("1,2\n3\n", "rows of different lengths"),
         ("", "no numbers"),
         ("1,2,3\n4,5,6\n", r"a matrix of shape \(2, 3\), no square"),
+        ("only\ta\theader\n", r"a matrix of shape \(0,\), no square"),
         ("a,b\n1,x\n2,1\n", "could not convert"),
         (",a,b\na,0,1\nc,1,0\n", "rows and columns have different names"),
     ],
@@ -598,7 +599,9 @@ def test_links_within_the_dataset_are_read(bids: Path) -> None:
             "participant_id\ttask\nsub-01\t1\n",
             "other names for the columns .* Got 'task'",
         ),
+        ("participant_id\tage\n", "Got 'nobody' there and 'sub-01' in the"),
         ("participant_id\tage\nsub-01\t1\t2\t3\n", "a tab-separated table in"),
+        ("participant_id\tage\nsub-01\t\0\n", r"cannot be read \(a zero byte\)"),
     ],
 )
 def test_unusable_participants_raise(bids: Path, text: str, message: str) -> None:

@@ -202,7 +202,7 @@ def test_unknown_suffixes_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 def test_images_are_refused_with_the_masker_named(tmp_path, name):
-    with pytest.raises(BrainDataError, match="NiftiLabelsMasker"):
+    with pytest.raises(BrainDataError, match="with `parcellate`"):
         check_cohort([tmp_path / name])
 
 

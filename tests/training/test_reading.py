@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bsym_sklearn.data import recording
 from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.scaling import RegionScaler
 from bsym_sklearn.exceptions import BrainDataError
+from bsym_sklearn.training import reading
 from bsym_sklearn.training.inference import WindowLoop
 from bsym_sklearn.training.reading import Arrays, ScanReader
 from bsym_sklearn.training.scans import WindowDataset, make_loader
@@ -218,6 +220,39 @@ def test_arrays_in_memory_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sizes == [30, 5]
     expected = scaler.scale(cohort.read_fmri(0, np.float64)).astype(np.float32)
     assert np.array_equal(np.concatenate(parts), expected[:10])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n_processes", "n_kept"), [(1, 4), (2, 2), (5, 0)])
+def test_processes_of_one_loader_share_out_the_room(
+    n_processes: int, n_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = check_cohort(np.random.default_rng(0).normal(size=(6, 20, R)))
+    if n_processes > 1:
+        worker = SimpleNamespace(num_workers=n_processes)
+        monkeypatch.setattr(reading, "get_worker_info", lambda: worker)
+    room = 4 * 20 * R * 4  # of four scans
+    reader = ScanReader(cohort, None, None, ("fmri",), cache_bytes=room)
+    for i in range(6):
+        reader.fmri(i)
+    assert len(reader._cache) == n_kept
+
+
+def test_statistics_are_kept_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cohort = check_cohort(np.random.default_rng(0).normal(size=(6, 20, R)))
+    scaler = RegionScaler().fit(cohort)
+    whole = ScanReader(cohort, scaler, None, ("fmri",))
+    monkeypatch.setattr(reading, "STATISTICS_BYTES", 4 * 2 * R * 8)
+    parts = ScanReader(cohort, scaler, None, ("fmri",), cache_bytes=0)
+    sizes = count_values(monkeypatch)
+    windows = [parts.window(i, 3, 5) for _ in range(2) for i in range(6)]
+    assert sizes == [*[20] * 6, *[5] * 4, *[20] * 2]
+    for i, part in enumerate(windows):
+        series = whole.fmri(i % 6)
+        assert series is not None
+        assert part is not None
+        assert np.array_equal(part, series[3:8])
 
 
 # What is prepared from connectomes
