@@ -312,7 +312,7 @@ def _run_all(
         first: list[Cell | Pretraining] = [*pretraining.values(), *free]
         for batch in (first, then):
             ready = [c for c in batch if _source(c) not in failed]
-            parallel = joblib.Parallel(n_jobs, return_as="generator_unordered")
+            parallel = joblib.Parallel(n_jobs, return_as=_return_as())
             jobs = (joblib.delayed(run)(c, problem, store, provenance) for c in ready)
             for cell, error in parallel(jobs):
                 bar.set_postfix_str(cell.name)
@@ -327,6 +327,12 @@ def _run_all(
             "finished and kept, if there is a `store`, which has the tracebacks too. "
             "Correct the model and call compare again."
         )
+
+
+def _return_as() -> str:
+    """Say how to take results: one by one where the workers can, as Ray's cannot."""
+    backend, _ = joblib.parallel.get_active_backend()
+    return "generator_unordered" if backend.supports_return_generator else "list"
 
 
 def _source(cell: Cell | Pretraining) -> str | None:

@@ -18,6 +18,7 @@ import numpy as np
 from bsym_sklearn.exceptions import BrainSymphonyWarning
 
 KEY_LENGTH = 32  # hexadecimal digits
+CHECK = "check"  # name of the hash of all else in a record
 
 
 class CellStore:
@@ -82,7 +83,7 @@ class CellStore:
             return None
         except ValueError:  # no JSON, or no text
             record = None
-        if not isinstance(record, dict) or record.get("key") != key:
+        if not _is_whole(record, key):
             warnings.warn(
                 f"CellStore needs whole files. Got a damaged '{path.name}'. It is "
                 "computed again.",
@@ -90,7 +91,7 @@ class CellStore:
                 stacklevel=2,
             )
             return None
-        return record
+        return {name: value for name, value in record.items() if name != CHECK}
 
     def write(self, key: str, record: Mapping[str, Any]) -> None:
         """Keep the record of a finished cell.
@@ -102,7 +103,8 @@ class CellStore:
         record : mapping
             What JSON can hold, and numbers of NumPy.
         """
-        text = json.dumps({**record, "key": key}, default=_as_json)
+        content = json.loads(json.dumps({**record, "key": key}, default=_as_json))
+        text = json.dumps({**content, CHECK: hash_of(content)})
         write_atomically(self.path(key), text)
         self.errors(key).unlink(missing_ok=True)
 
@@ -121,6 +123,11 @@ def write_atomically(path: Path, text: str) -> None:
     text : str
         What it will hold.
 
+    Raises
+    ------
+    OSError
+        If it cannot be written; an older file is left as it was.
+
     Examples
     --------
     >>> import tempfile
@@ -137,6 +144,10 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # of a full disk
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)  # there only if something went wrong
 
@@ -224,6 +235,15 @@ def _describe_code(value: type | Callable[..., Any]) -> list[str]:
         plain = [x for x in code.co_consts if isinstance(x, str | int | float)]
         parts += [code.co_code.hex(), repr(plain), repr(code.co_names)]
     return parts
+
+
+def _is_whole(record: Any, key: str) -> bool:
+    """Say whether a record is that of `key` and has not changed since."""
+    if not isinstance(record, dict) or record.get("key") != key:
+        return False
+    content = {name: value for name, value in record.items() if name != CHECK}
+    # one that was written before there were checks has none
+    return record.get(CHECK) in (None, hash_of(content))
 
 
 def _as_json(value: Any) -> Any:

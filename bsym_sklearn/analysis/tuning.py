@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import clone, is_classifier
-from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.base import is_classifier
+from sklearn.utils import check_scalar
 
 LOWEST_PROBABILITY = 1e-12
-# What a bad choice of parameters may raise: refused, or training that diverged.
-FAILURES = (ValueError, FloatingPointError)
 
 Scorer = Callable[[Any, Any, np.ndarray], float]
 Splits = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -113,33 +110,23 @@ def tune(
             f"{len(space)} parameters and {len(splits)} splits. Fit the estimator as "
             "it is if it has nothing to tune."
         )
-    if scoring is None:
-        scoring = log_likelihood if is_classifier(estimator) else _negative_mse
-    study = _new_study(seed)
-    study.enqueue_trial(_present_values(estimator, space))
-    rows: list[dict[str, Any]] = []
-    errors: list[Exception] = []
-    for _ in range(n_trials):
-        trial = study.ask(dict(space))
-        start = time.perf_counter()
-        row = {**trial.params, "score": np.nan, "seconds": np.nan, "error": ""}
-        try:
-            candidate = clone(estimator).set_params(**trial.params)
-            row["score"] = _mean_score(candidate, X, np.asarray(y), splits, scoring)
-        except FAILURES as error:
-            row["error"] = f"{type(error).__name__}: {error}"
-            errors.append(error)
-        row["seconds"] = time.perf_counter() - start
-        _tell(study, trial, row["score"])
-        rows.append(row)
-    trials = pd.DataFrame(rows, columns=[*space, "score", "seconds", "error"])
-    if trials["score"].isna().all():
-        raise ValueError(
-            f"tune needs one trial that can be fitted and scored. Got none in "
-            f"{n_trials}, first {rows[0]['error'] or 'a score that is not finite'}"
-        ) from (errors[0] if errors else None)
-    best = rows[int(trials["score"].argmax())]
-    return Tuned({name: best[name] for name in space}, float(best["score"]), trials)
+    scoring = scoring or default_scoring(estimator)
+    require_optuna()
+    from optuna.samplers import TPESampler
+
+    from bsym_sklearn.analysis.studies import open_study, present_values
+    from bsym_sklearn.analysis.trials import best_of, run_trial, trials_table
+
+    first = present_values(estimator, space)
+    study = open_study(sampler=TPESampler(seed=seed), first=first)
+    y = np.asarray(y)
+    errors = [
+        run_trial(study, study.ask(dict(space)), estimator, X, y, splits, scoring)
+        for _ in range(n_trials)
+    ]
+    params, score = best_of(study, "tune", next(filter(None, errors), None))
+    trials = trials_table(study, space).drop(columns="n_folds")
+    return Tuned(params, score, trials)
 
 
 def log_likelihood(model: Any, X: Any, y: ArrayLike) -> float:
@@ -178,64 +165,48 @@ def log_likelihood(model: Any, X: Any, y: ArrayLike) -> float:
     return float(np.log(np.maximum(of_truth, LOWEST_PROBABILITY)).mean())
 
 
-def _negative_mse(model: Any, X: Any, y: np.ndarray) -> float:
-    """Return the mean squared error, negated so that higher is better."""
-    return -float(np.mean((np.asarray(model.predict(X)) - y) ** 2))
+def default_scoring(estimator: Any) -> Scorer:
+    """Return the score that a search maximises if it is told none.
+
+    Parameters
+    ----------
+    estimator : estimator
+        To search for.
+
+    Returns
+    -------
+    callable
+        :func:`log_likelihood` of a classifier, else the negative mean squared error.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> default_scoring(DummyClassifier()) is log_likelihood
+    True
+    """
+    return log_likelihood if is_classifier(estimator) else _negative_mse
 
 
-def _mean_score(
-    estimator: Any, X: Any, y: np.ndarray, splits: Splits, scoring: Scorer
-) -> float:
-    """Fit on one side of each split, score the other, and return the mean."""
-    scores = []
-    for train, test in splits:
-        fitted = clone(estimator).fit(_safe_indexing(X, train), y[train])
-        scores.append(scoring(fitted, _safe_indexing(X, test), y[test]))
-    mean = float(np.mean(scores))
-    return mean if np.isfinite(mean) else np.nan
+def require_optuna() -> None:
+    """Raise if Optuna is not installed.
 
+    Raises
+    ------
+    ImportError
+        Saying what to install.
 
-def _new_study(seed: int) -> Any:
-    """Return a study in memory that says nothing."""
+    Examples
+    --------
+    >>> require_optuna()
+    """
     try:
-        import optuna
+        import optuna  # noqa: F401
     except ImportError as error:
         raise ImportError(
             'The search needs optuna. Install it with: pip install "bsym_sklearn[tune]"'
         ) from error
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        sampler = optuna.samplers.TPESampler(seed=seed)
-        return optuna.create_study(direction="maximize", sampler=sampler)
-    finally:
-        optuna.logging.set_verbosity(verbosity)  # the caller's
 
 
-def _tell(study: Any, trial: Any, score: float) -> None:
-    """Report a score; NaN as pruned, which the sampler learns to avoid."""
-    from optuna.trial import TrialState
-
-    if np.isnan(score):
-        study.tell(trial, state=TrialState.PRUNED)
-    else:
-        study.tell(trial, score)
-
-
-def _present_values(estimator: Any, space: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that `estimator` has now, where the space has them."""
-    params = estimator.get_params()
-    return {
-        name: params[name]
-        for name, distribution in space.items()
-        if name in params and _contains(distribution, params[name])
-    }
-
-
-def _contains(distribution: Any, value: Any) -> bool:
-    """Say whether a distribution could have drawn a value."""
-    if hasattr(distribution, "choices"):
-        return value in distribution.choices
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        return False
-    return bool(distribution.low <= value <= distribution.high)
+def _negative_mse(model: Any, X: Any, y: np.ndarray) -> float:
+    """Return the mean squared error, negated so that higher is better."""
+    return -float(np.mean((np.asarray(model.predict(X)) - y) ** 2))

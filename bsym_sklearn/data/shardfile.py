@@ -1,7 +1,8 @@
 """One shard: a tar of .npy files that begins with an index of where they lie.
 
 Any tar program unpacks it. Members lie uncompressed, row after row, so that the rows
-that somebody asks for are read at their place. Names of members are only looked up, never used as paths.
+that somebody asks for are read at their place. Names of members are only looked up,
+never used as paths.
 """
 
 from __future__ import annotations

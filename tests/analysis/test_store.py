@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +53,33 @@ def test_damaged_files_count_as_not_finished(tmp_path: Path, damage: bytes) -> N
     store.path("k").write_bytes(damage)
     with pytest.warns(BrainSymphonyWarning, match="Got a damaged 'k.json'"):
         assert store.read("k") is None
+
+
+def test_changed_and_misplaced_values_count_as_not_finished(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    store.write("k", {"a": 0.25, "b": float("nan")})
+    store.write("l", {"a": 0.5})
+    text = store.path("k").read_text()
+    for damaged in (text.replace("0.25", "0.35"), store.path("l").read_text()):
+        store.path("k").write_text(damaged)
+        with pytest.warns(BrainSymphonyWarning, match="Got a damaged 'k.json'"):
+            assert store.read("k") is None
+
+
+def test_records_of_older_versions_have_no_check(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    write_atomically(store.path("k"), '{"a": 0.25, "key": "k"}')
+    assert store.read("k") == {"a": 0.25, "key": "k"}
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path, monkeypatch) -> None:
+    def stop(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bsym_sklearn.analysis.store.os.fsync", stop)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"):
+        write_atomically(tmp_path / "a.txt", "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
