@@ -13,15 +13,9 @@ from typing import Any
 import pandas as pd
 from _tasks import Task
 
+from bsym_sklearn.analysis import result_files
 from bsym_sklearn.analysis.provenance import current_provenance
-from bsym_sklearn.analysis.results import prediction_table
 from bsym_sklearn.analysis.store import write_atomically
-from bsym_sklearn.analysis.tables import format_table
-
-SUFFIXES = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv"}
-# Columns of results that are in other files, or are places on this machine.
-ELSEWHERE = ["rows", "groups", "y_true", "y_pred", "y_proba", "classes", "versions"]
-ELSEWHERE += ["weights"]
 
 
 def write_results(
@@ -32,20 +26,7 @@ def write_results(
     settings: Mapping[str, Any],
 ) -> str:
     """Write everything into a folder; return the table and the notes as text."""
-    metric = summary.attrs["metric"]
-    n_splits, n_seeds = summary["splits"].max(), summary["seeds"].max()
-    head = (
-        f"{settings['task']}: mean ± standard deviation over {n_splits} splits, "
-        f"{n_seeds} seeds averaged in each; compared by {metric}"
-    )
-    tables = {style: format_table(summary, style) for style in SUFFIXES}
-    text = "\n".join([head, "", tables["text"], "", *notes])
-    tables["text"] = text
-    tables["markdown"] += "\n\n" + "\n".join(f"- {note}" for note in notes)
-    for style, suffix in SUFFIXES.items():
-        write_atomically(folder / f"table.{suffix}", tables[style].rstrip("\n") + "\n")
-    prediction_table(results).to_csv(folder / "predictions.csv", index=False)
-    results.drop(columns=ELSEWHERE).to_csv(folder / "cells.csv", index=False)
+    text = result_files.write_results(folder, results, summary, notes, settings["task"])
     write_atomically(
         folder / "settings.json", json.dumps(settings, indent=2, default=str) + "\n"
     )

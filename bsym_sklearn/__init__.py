@@ -1,41 +1,48 @@
 """BrainSymphony and its rivals as scikit-learn estimators."""
 
-from bsym_sklearn.estimators import (
-    BlendClassifier,
-    BlendRegressor,
-    BrainJEPAClassifier,
-    BrainJEPAEmbedder,
-    BrainJEPARegressor,
-    BrainLMClassifier,
-    BrainLMEmbedder,
-    BrainLMRegressor,
-    BrainSymphonyClassifier,
-    BrainSymphonyEmbedder,
-    BrainSymphonyRegressor,
-    Candidate,
-    ConfoundFeatures,
-    ConnectivityFeatures,
-    ConnectomeFeatures,
-    FeatureClassifier,
-    FeatureRegressor,
-    ModelInfo,
-    NetworkClassifier,
-    NetworkRegressor,
-    RegionAmplitude,
-    list_models,
-    make_candidate,
-    make_model,
-    model_info,
-    search_space,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from bsym_sklearn.exceptions import (
     BrainDataError,
     BrainSymphonyWarning,
     CheckpointError,
 )
-from bsym_sklearn.training.download import fetch_reference_checkpoint
-from bsym_sklearn.training.reference import load_reference_checkpoint
 from bsym_sklearn.version import __version__
+
+if TYPE_CHECKING:
+    from bsym_sklearn.estimators import (
+        BlendClassifier,
+        BlendRegressor,
+        BrainJEPAClassifier,
+        BrainJEPAEmbedder,
+        BrainJEPARegressor,
+        BrainLMClassifier,
+        BrainLMEmbedder,
+        BrainLMRegressor,
+        BrainSymphonyClassifier,
+        BrainSymphonyEmbedder,
+        BrainSymphonyRegressor,
+        Candidate,
+        ConfoundFeatures,
+        ConnectivityFeatures,
+        ConnectomeFeatures,
+        FeatureClassifier,
+        FeatureRegressor,
+        ModelInfo,
+        NetworkClassifier,
+        NetworkRegressor,
+        RegionAmplitude,
+        list_models,
+        make_candidate,
+        make_model,
+        model_info,
+        search_space,
+    )
+    from bsym_sklearn.training.download import fetch_reference_checkpoint
+    from bsym_sklearn.training.reference import load_reference_checkpoint
 
 __all__ = [
     "BlendClassifier",
@@ -71,3 +78,25 @@ __all__ = [
     "model_info",
     "search_space",
 ]
+
+# Where the other names are; what imports torch waits until it is asked for.
+_ELSEWHERE = {
+    "fetch_reference_checkpoint": "bsym_sklearn.training.download",
+    "load_reference_checkpoint": "bsym_sklearn.training.reference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(
+        import_module(_ELSEWHERE.get(name, "bsym_sklearn.estimators")), name
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted({*globals(), *__all__})

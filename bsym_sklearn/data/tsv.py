@@ -9,14 +9,18 @@ import pandas as pd
 from bsym_sklearn.data.recording import MISSING_NUMBERS
 from bsym_sklearn.exceptions import BrainDataError
 
+_NAMES = {"\t": "tab", ",": "comma"}
 
-def read_tsv(path: Path, *, caller: str) -> pd.DataFrame:
+
+def read_tsv(path: Path, *, caller: str, separator: str = "\t") -> pd.DataFrame:
     """Read every cell as text; a row that is too long or not text raises."""
     try:
+        if b"\0" in path.read_bytes():  # no path can hold one, and pandas keeps them
+            raise ValueError("a zero byte")
         # header=None: with a header pandas takes a first cell too many for an index
         table = pd.read_csv(
             path,
-            sep="\t",
+            sep=separator,
             dtype=str,
             header=None,
             keep_default_na=False,
@@ -24,8 +28,9 @@ def read_tsv(path: Path, *, caller: str) -> pd.DataFrame:
         )
     except ValueError as error:
         raise BrainDataError(
-            f"{caller} needs a tab-separated table in '{path}'. Got one that cannot "
-            f"be read ({error}). Write it with DataFrame.to_csv(sep='\\t')."
+            f"{caller} needs a {_NAMES[separator]}-separated table in '{path}'. Got "
+            f"one that cannot be read ({error}). Write it with "
+            f"DataFrame.to_csv(sep={separator!r})."
         ) from error
     names = [str(name).strip() for name in table.iloc[0]]
     if len(set(names)) < len(names):

@@ -116,7 +116,7 @@ def _seeds(material: Material) -> pd.DataFrame:
     """Return the seeds that fits have drawn, and that of the page."""
     rows = [("this page", str(material.random_state), "")]
     for part in parts_of(material.estimator):
-        if hasattr(part, "seed_"):
+        if hasattr(part, "seed_") and hasattr(part, "random_state"):
             given = part.random_state
             source = "a generator" if hasattr(given, "randint") else repr(given)
             rows.append((f"fit of {type(part).__name__}", str(part.seed_), source))
