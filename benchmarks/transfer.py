@@ -1,8 +1,7 @@
 """Transfer: pretrain on one cohort, probe and fine-tune on another.
 
     python benchmarks/transfer.py --source FOLDER --cohort FOLDER --target COLUMN
-    python benchmarks/transfer.py --source-rows site NYU UM_1 --cohort FOLDER \\
-        --target COLUMN
+    python benchmarks/transfer.py --cohort FOLDER --source-rows site NYU --target COLUMN
 
 Pretraining sees all scans of --source, or the rows of --cohort that --source-rows takes
 out of it, without targets, once per seed. That nobody in it is tested is checked with
@@ -87,8 +86,8 @@ def read_cohorts(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFram
     if is_source.all() or not is_source.any():
         raise ValueError(
             "Transfer needs rows to pretrain on and others to predict. Got "
-            f"{is_source.sum()} of {len(cohort)} with {column} in {values}. Name values "
-            f"among {sorted(cohort[column].astype(str).unique())}."
+            f"{is_source.sum()} of {len(cohort)} with {column} in {values}. Name "
+            f"values among {sorted(cohort[column].astype(str).unique())}."
         )
     return (
         cohort[is_source].reset_index(drop=True),

@@ -15,10 +15,12 @@ from bsym_sklearn.analysis.problem import Problem
 from bsym_sklearn.analysis.splits import Split
 from bsym_sklearn.data import check_cohort
 from bsym_sklearn.estimators import registry
-from bsym_sklearn.estimators.covariates import participant_hashes
 from bsym_sklearn.estimators.search_spaces import search_space
+from bsym_sklearn.estimators.seen import shared_participants, unpack_participants
 from bsym_sklearn.exceptions import CheckpointError
 from bsym_sklearn.training.checkpoints import load_bundle
+from bsym_sklearn.training.download import REFERENCE_NAME
+from bsym_sklearn.training.hub import resolve_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +217,7 @@ def check_weights(
     names = problem.groups
     if isinstance(problem.X, pd.DataFrame) and column in problem.X:
         names = problem.X[column].astype(str).to_numpy()
-    hashes = participant_hashes(names[tested])
+    people = {str(name) for name in names[tested]}
     for folder in folders:
         seen = _participants_in(folder)
         if not seen:
@@ -224,19 +226,21 @@ def check_weights(
                 f"Got none in '{Path(folder).name}' of {label!r}. Pretrain with "
                 "`group_column`, or use level='C'."
             )
-        shared = hashes & seen
+        shared = shared_participants(people, seen)
         if shared:
             raise ValueError(
                 "Level 'B' needs weights of other participants than the tested ones. "
-                f"Got {len(shared)} of {len(hashes)} that '{Path(folder).name}' of "
+                f"Got {len(shared)} of {len(people)} that '{Path(folder).name}' of "
                 f"{label!r} has seen. Test on others, or use level='C'."
             )
 
 
-def _participants_in(folder: str) -> set[str]:
+def _participants_in(source: str) -> list[str]:
     """Return the hashes of the participants that saved weights have seen."""
+    if source == REFERENCE_NAME:  # published without
+        return []
     try:
-        _, config = load_bundle(folder)
+        _, config = load_bundle(resolve_source(source))
+        return unpack_participants(config.get("participants"))
     except CheckpointError:  # e.g. published weights in their own layout
-        return set()
-    return set(config.get("fitted", {}).get("participants_", []))
+        return []

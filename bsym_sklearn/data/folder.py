@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bsym_sklearn.data.containers import as_column
-from bsym_sklearn.data.shardfile import is_member
+from bsym_sklearn.data.shardfile import cohort_of, is_member
 from bsym_sklearn.data.tsv import parse_covariate, read_tsv, with_none
 from bsym_sklearn.exceptions import BrainDataError
 
@@ -67,8 +67,8 @@ def load_cohort(
     Raises
     ------
     BrainDataError
-        If the layout is another, a file is missing or lies outside the folder, or the
-        same fmri file is named twice.
+        If the layout is another, a file is missing or lies outside the folder, the
+        same fmri file is named twice, or shards are of different cohorts.
 
     Examples
     --------
@@ -101,6 +101,7 @@ def load_cohort(
         for kind, name in present.items()
     }
     _check_files_differ(paths.get("fmri", []))
+    _check_shards_agree(cell for cells in paths.values() for cell in cells)
     cohort = table.drop(columns=list(present.values())).apply(parse_covariate)
     cohort = pd.DataFrame(cohort, index=table.index)  # apply loses an empty index
     for kind, cells in paths.items():
@@ -239,6 +240,24 @@ def _check_files_differ(cells: Iterable[str | None]) -> None:
                 "participants.tsv. Remove one of the rows."
             )
         rows[path] = i
+
+
+def _check_shards_agree(cells: Iterable[str | None]) -> None:
+    """Raise if a shard was swapped with that of another cohort."""
+    folders = {Path(cell).parent for cell in cells if cell is not None}
+    shards = sorted(folder for folder in folders if folder.suffix == ".tar")
+    first: dict[str, Path] = {}
+    for shard in shards:
+        cohort = cohort_of(shard)
+        if cohort is not None:  # who reads from a damaged one is told
+            first.setdefault(cohort, shard)
+    if len(first) > 1:
+        one, other = list(first.values())[:2]
+        raise BrainDataError(
+            "load_cohort needs shards of one cohort. Got "
+            f"'{one.name}' and '{other.name}' of different ones. Copy them again, or "
+            "write all of them again with save_shards."
+        )
 
 
 def _join(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,19 +18,21 @@ from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.data.dynamics import fit_whitening
-from bsym_sklearn.estimators.persistence import (
+from bsym_sklearn.estimators.bundle_parts import (
     MODULE,
-    PREPROCESSING,
-    SavableMixin,
+    refusing,
+    restore_preprocessing,
+    seen_by,
     take_prefix,
 )
-from bsym_sklearn.estimators.preprocessing import Preprocessing
+from bsym_sklearn.estimators.persistence import SavableMixin
 from bsym_sklearn.exceptions import BrainSymphonyWarning, CheckpointError
 from bsym_sklearn.model.brainsymphony import STREAMS, BrainSymphony
 from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.training.checkpoints import load_bundle, load_weights
-from bsym_sklearn.training.download import REFERENCE_NAME, fetch_reference_checkpoint
+from bsym_sklearn.training.hub import resolve_source
 from bsym_sklearn.training.inference import Batch
+from bsym_sklearn.training.limits import SizeLimit
 from bsym_sklearn.training.objectives import MaskedTask
 from bsym_sklearn.training.reference import load_reference_checkpoint
 from bsym_sklearn.training.scans import Window
@@ -166,7 +168,7 @@ class BaseBrainSymphony(SavableMixin):
         """Fit the preprocessing and return a backbone on these scans, untrained."""
         if self.warm_start and hasattr(self, "net_"):
             return self.net_.module_.backbone
-        self._pretrained_on: list[str] = []
+        self._pretrained_on = {}
         wanted = self._select_modalities(cohort)
         generator = torch.Generator().manual_seed(seed)
         if self.pretrained is not None:
@@ -239,35 +241,31 @@ class BaseBrainSymphony(SavableMixin):
         Its sizes come from its file; so does its preprocessing, which the
         official layout has none of.
         """
-        folder = Path(str(self.pretrained))
-        if self.pretrained == REFERENCE_NAME:
-            folder = fetch_reference_checkpoint(verbose=self.verbose)
+        source = cast("str | Path", self.pretrained)
+        folder, given = resolve_source(source, verbose=self.verbose), Path(str(source))
         official = any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
         if official:
             backbone = load_reference_checkpoint(folder)
         else:
             tensors, config = load_bundle(folder)
-            try:
-                backbone = BrainSymphony(
-                    **config["backbone"] | {"dropout": self.dropout},
-                    generator=generator,
-                )
-                fitted = Preprocessing.restore(
-                    config["preprocessing"], take_prefix(tensors, PREPROCESSING)
-                )
-            except (KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(
-                    f"{type(self).__name__} cannot use {folder.name!r} as "
-                    f"`pretrained`: {error!r}. Save it again with this version."
-                ) from error
+            with refusing(
+                f"{type(self).__name__} cannot use {given.name!r} as `pretrained`",
+                "Save it again with this version.",
+            ):
+                with SizeLimit(tensors.values()):
+                    backbone = BrainSymphony(
+                        **config["backbone"] | {"dropout": self.dropout},
+                        generator=generator,
+                    )
+                fitted = restore_preprocessing(config, tensors, backbone)
             load_weights(backbone, take_prefix(tensors, BACKBONE), source=str(folder))
-        self._check_pretrained(backbone, cohort, wanted, folder)
+        self._check_pretrained(backbone, cohort, wanted, given)
         used = tuple(m for m in wanted if m in backbone.modalities)
         self.modalities_ = used
         if not official:
-            self._pretrained_on = list(config["fitted"].get("participants_", []))
+            self._pretrained_on = seen_by(config)
             self.preprocessing_ = replace(fitted, modalities=used)
-            self._warn_of_unknown_t_r(fitted.t_r, folder)
+            self._warn_of_unknown_t_r(fitted.t_r, given)
             return backbone
         gradients = "fmri" in used and backbone.config["positions"] == "gradient"
         self.preprocessing_ = self._fit_preprocessing(

@@ -7,7 +7,7 @@ parameters and data, trains, predicts and keeps the fitted state.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -26,15 +26,21 @@ from torch import Tensor, nn
 from bsym_sklearn.data.checks import ConstantRegions
 from bsym_sklearn.data.cohort import Cohort, check_cohort
 from bsym_sklearn.data.containers import is_table
-from bsym_sklearn.estimators.covariates import participant_hashes, participants
+from bsym_sklearn.estimators.covariates import participants
 from bsym_sklearn.estimators.preprocessing import (
     SC_SCALING,
     STANDARDIZE,
     Preprocessing,
     repetition_times,
 )
+from bsym_sklearn.estimators.seen import (
+    add_participants,
+    describe_regions,
+    describe_scans,
+)
 from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
 from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.training.distributed import find_processes
 from bsym_sklearn.training.inference import Batch, WindowLoop
 from bsym_sklearn.training.net import (
     Callback,
@@ -89,6 +95,12 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
     modalities_: tuple[str, ...]
     n_regions_: int
     regions_: tuple[str, ...]
+    region_table_: dict[str, list[Any]]
+    participants_: list[str]
+    training_data_: list[dict[str, Any]]
+    license_: str | None
+    metrics_: dict[str, float]
+    _pretrained_on: Mapping[str, Any]  # of the bundle that a fit starts from
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -191,6 +203,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         if reset:
             self.n_regions_ = self.n_features_in_ = cohort.n_regions
             self.regions_ = _region_names(cohort)
+            self.region_table_ = describe_regions(cohort.regions)
             if not table and hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
         else:
@@ -298,8 +311,9 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         return {}
 
     def _draw_seed(self) -> int:
-        """Return the seed of this fit."""
-        return int(check_random_state(self.random_state).randint(MAX_SEED))
+        """Return the seed of this fit, the same in all its processes."""
+        seed = check_random_state(self.random_state).randint(MAX_SEED)
+        return int(find_processes().of_first(str(seed)))
 
     def _settings(self, max_epochs: int, checkpoint: Path | None) -> TrainingSettings:
         """Return how to train."""
@@ -351,6 +365,7 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         checkpoint = None
         if self.checkpoint_dir is not None:
             name = self._fingerprint(task, cohort, description, targets, weights)
+            name = find_processes().of_first(name)  # one file, also of unlike CPUs
             checkpoint = Path(self.checkpoint_dir) / f"{name}.safetensors"
         return train(
             self._as_dtype(task),
@@ -421,11 +436,31 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         parts = (type(self).__name__, description, params, scans, arrays)
         return str(joblib.hash(parts))
 
-    def _participants(self, cohort: Cohort) -> list[str]:
-        """Return hashes of the participants, so that overlap can be found later."""
-        if cohort.covariates is None or self.group_column not in cohort.covariates:
-            return []
-        return sorted(participant_hashes(self._groups(cohort)))
+    def _remember(self, cohort: Cohort, *, going_on: bool) -> None:
+        """Set what is kept of these scans: hashes of participants, and counts."""
+        names = None
+        if cohort.covariates is not None and self.group_column in cohort.covariates:
+            names = set(self._groups(cohort))
+        described = describe_scans(
+            cohort,
+            self.modalities_,
+            repetition_times(cohort, self.t_r),
+            None if names is None else len(names),
+        )
+        if going_on:  # the calls before are one entry: that of the last
+            seen, earlier = self.participants_, self.training_data_[:-1]
+            last = self.training_data_[-1:]  # none for an old bundle
+            described["n_calls"] = 1 + sum(entry["n_calls"] for entry in last)
+        else:
+            before = self._pretrained_on
+            seen, earlier = (
+                before.get(name, []) for name in ("participants", "training_data")
+            )
+            described["n_calls"] = 1
+            self.license_ = before.get("license")
+        self.participants_ = add_participants(seen, names or ())
+        self.training_data_ = [*earlier, described]
+        self.metrics_ = {}
 
     # ------------------------------------------------------------ prediction
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -177,11 +176,6 @@ def participants(X: Any, column: str, who: str) -> np.ndarray:
             "in, or drop the column."
         )
     return names.astype(str).to_numpy()
-
-
-def participant_hashes(names: Iterable[object]) -> set[str]:
-    """Return what saved weights keep of the participants that they have seen."""
-    return {hashlib.sha256(str(name).encode()).hexdigest() for name in set(names)}
 
 
 def has_columns(X: Any) -> bool:

@@ -177,8 +177,13 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
     preprocessing_ : Preprocessing
         Fitted window, repetition time and scalers.
     participants_ : list of str
-        SHA-256 hashes of the participants seen in `fit`, and in the fit that
-        `pretrained` comes from.
+        Hashes of the participants seen in `fit`, and in the fit that `pretrained`
+        comes from.
+    training_data_ : list of dict
+        Counts of scans, participants, time points and what is missing, and
+        repetition times: of the fits that `pretrained` comes from, and of this one.
+    region_table_ : dict of str to list
+        Columns of ``X.attrs["regions"]`` in `fit`, empty without.
     seed_ : int
         Drawn from `random_state`.
 
@@ -201,7 +206,6 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
     """
 
     seed_: int
-    participants_: list[str]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -241,8 +245,7 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
         backbone = self._prepare(cohort, self.seed_)
         self._set_networks(cohort)
         task = self.net_.module_ if going_on else self._make_task(backbone)
-        seen = self.participants_ if going_on else self._pretrained_on
-        self.participants_ = sorted({*seen, *self._participants(cohort)})
+        self._remember(cohort, going_on=going_on)
         self.net_ = self._train(
             task,
             cohort,
@@ -450,7 +453,11 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
             return regions.flatten(1)
         members = np.array(self.networks_)
         return torch.cat(
-            [regions[:, members == name].mean(1) for name in self.network_names_], dim=1
+            [
+                regions[:, np.flatnonzero(members == name)].mean(1)
+                for name in self.network_names_
+            ],
+            dim=1,
         )
 
     def _set_networks(self, cohort: Cohort) -> None:

@@ -101,7 +101,7 @@ class BaseNetwork(SavableMixin):
         """Return the task to train: the last one, or a new one."""
         if self.warm_start and hasattr(self, "net_"):
             return self.net_.module_
-        self._pretrained_on: list[str] = []
+        self._pretrained_on = {}
         self.modalities_ = self._select_modalities(cohort)
         self._require_fmri(cohort)
         self.preprocessing_ = self._fit_preprocessing(

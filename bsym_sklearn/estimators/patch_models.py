@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bsym_sklearn.data.cohort import Cohort
-from bsym_sklearn.estimators.persistence import (
+from bsym_sklearn.estimators.bundle_parts import (
     MODULE,
-    PREPROCESSING,
-    SavableMixin,
+    refusing,
+    restore_preprocessing,
+    seen_by,
     take_prefix,
 )
-from bsym_sklearn.estimators.preprocessing import Preprocessing
+from bsym_sklearn.estimators.persistence import SavableMixin
 from bsym_sklearn.estimators.targets import ScanClassifierMixin, ScanRegressorMixin
 from bsym_sklearn.exceptions import (
     BrainSymphonyWarning,
@@ -37,7 +38,9 @@ from bsym_sklearn.model.layers import check_choice
 from bsym_sklearn.model.patches import PatchBackbone
 from bsym_sklearn.training.callbacks import EpochCallbacks, UpdateTarget
 from bsym_sklearn.training.checkpoints import load_bundle, load_weights
+from bsym_sklearn.training.hub import resolve_source
 from bsym_sklearn.training.inference import Batch
+from bsym_sklearn.training.limits import SizeLimit
 from bsym_sklearn.training.net import Callback
 from bsym_sklearn.training.patch_tasks import (
     PatchPrediction,
@@ -58,7 +61,6 @@ class BasePatchModel(SavableMixin):
     dropout = None
     _model: ClassVar[type[PatchBackbone]]
     _patch_size: ClassVar[int]  # as published
-    participants_: list[str]
 
     def __init__(
         self,
@@ -125,7 +127,7 @@ class BasePatchModel(SavableMixin):
 
     def _prepare(self, cohort: Cohort, seed: int) -> PatchBackbone:
         """Fit the preprocessing and return a backbone on these scans."""
-        self._pretrained_on: list[str] = []
+        self._pretrained_on = {}
         self.modalities_ = self._select_modalities(cohort)
         self._require_fmri(cohort)
         if self.pretrained is not None:
@@ -173,27 +175,28 @@ class BasePatchModel(SavableMixin):
 
     def _load_pretrained(self, cohort: Cohort) -> PatchBackbone:
         """Return the backbone of a saved estimator, and use its preprocessing."""
-        folder = Path(str(self.pretrained))
+        source = cast("str | Path", self.pretrained)
+        folder, name = (
+            resolve_source(source, verbose=self.verbose),
+            Path(str(source)).name,
+        )
         tensors, config = load_bundle(folder)
-        try:
-            backbone = self._make_backbone(config["backbone"])
-            self.preprocessing_ = Preprocessing.restore(
-                config["preprocessing"], take_prefix(tensors, PREPROCESSING)
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{type(self).__name__} cannot use {folder.name!r} as `pretrained`: "
-                f"{error!r}. Pass what an embedder of {self._model.__name__} saved."
-            ) from error
+        with refusing(
+            f"{type(self).__name__} cannot use {name!r} as `pretrained`",
+            f"Pass what an embedder of {self._model.__name__} saved.",
+        ):
+            with SizeLimit(tensors.values()):
+                backbone = self._make_backbone(config["backbone"])
+            self.preprocessing_ = restore_preprocessing(config, tensors, backbone)
         if backbone.n_regions != cohort.n_regions:
             raise CheckpointError(
                 f"{type(self).__name__} needs pretrained weights for "
                 f"{cohort.n_regions} regions. Got {backbone.n_regions} in "
-                f"{folder.name!r}. Use scans in the atlas of the weights."
+                f"{name!r}. Use scans in the atlas of the weights."
             )
         weights = take_prefix(tensors, f"{MODULE}backbone.")
         load_weights(backbone, weights, source=str(folder))
-        self._pretrained_on = list(config["fitted"].get("participants_", []))
+        self._pretrained_on = seen_by(config)
         return backbone
 
     def _pretrain(
@@ -263,11 +266,10 @@ class BasePatchEmbedder(TransformerMixin, BasePatchModel):
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         if going_on:
-            task, seen = self.net_.module_, self.participants_
+            task = self.net_.module_
         else:
             task = self._make_task(self._prepare(cohort, self.seed_))
-            seen = self._pretrained_on
-        self.participants_ = sorted({*seen, *self._participants(cohort)})
+        self._remember(cohort, going_on=going_on)
         callbacks = [EpochCallbacks(self, context, X, y)]
         self.net_ = self._pretrain(task, cohort, self.seed_, self.max_epochs, callbacks)
         self._look_for_collapse(X)

@@ -30,9 +30,7 @@ class TargetMixin(BaseBrainEstimator):
     """Check a target and weights, and train a task on them."""
 
     _kind: str  # of loss: "classification" or "regression"
-    _pretrained_on: list[str]  # hashes of participants that the first weights saw
     seed_: int
-    participants_: list[str]
     n_partial_fits_: int
 
     def __sklearn_tags__(self) -> Tags:
@@ -77,8 +75,7 @@ class TargetMixin(BaseBrainEstimator):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         task = self._initial_task(cohort, seed)
         going_on = self.warm_start and hasattr(self, "net_")
-        seen = self.participants_ if going_on else self._pretrained_on
-        self.participants_ = sorted({*seen, *self._participants(cohort)})
+        self._remember(cohort, going_on=going_on)
         self.net_ = self._train(
             task,
             cohort,
@@ -102,13 +99,11 @@ class TargetMixin(BaseBrainEstimator):
         if first:
             self.seed_ = self._draw_seed()
             task = self._initial_task(cohort, self.seed_)
-            self.participants_ = self._pretrained_on
             self.n_partial_fits_ = 0
         else:
             task = self.net_.module_
             self.n_partial_fits_ = getattr(self, "n_partial_fits_", 0) + 1
-        seen = {*self.participants_, *self._participants(cohort)}
-        self.participants_ = sorted(seen)
+        self._remember(cohort, going_on=not first)
         self.net_ = self._train_one_epoch(
             task,
             cohort,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bsym_sklearn.analysis.fitted import parts_of
-from bsym_sklearn.estimators.covariates import participant_hashes
+from bsym_sklearn.estimators.seen import shared_participants
 from bsym_sklearn.report.contents import Note, plural
 from bsym_sklearn.report.material import Material
 
@@ -38,14 +38,15 @@ def describe_overlap(material: Material) -> Note:
     given = "The scores are those of the scans given to this page."
     parts = parts_of(material.estimator)
     seen = {name for part in parts for name in getattr(part, "participants_", ())}
-    shown = participant_hashes(material.scans.table["participant"].dropna())
+    shown = set(material.scans.table["participant"].dropna().astype(str))
     if not seen or not shown:
         text = (
             f"{given} Whether the model was fitted on the same people is not known: "
             f"the model or the scans do not name them. If it was, these are {TRAINING}."
         )
         return Note((text,), is_warning=True)
-    n_both, n = len(seen & shown), plural(len(shown), "participant")
+    n_both = len(shared_participants(shown, seen))
+    n = plural(len(shown), "participant")
     if not n_both:
         return Note((f"{given} The model was fitted on none of these {n}.",))
     text = f"{given} The model was fitted on {n_both:,} of these {n}: "

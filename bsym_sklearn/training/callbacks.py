@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -209,10 +210,11 @@ class ProgressBar(Callback):
 
 
 class Checkpoint(Callback):
-    """Keep the whole state of training after each epoch in one file.
+    """Keep the whole state of training in one file, after each epoch and in long ones.
 
     A killed fit continues to the same bits: weights, best weights, optimizer,
-    both generators and the history are restored.
+    both generators and the history are restored, and the batches of an epoch that
+    are done are not done again. Of several processes, the first one writes.
 
     Parameters
     ----------
@@ -222,22 +224,42 @@ class Checkpoint(Callback):
         Kept too.
     patience : int or None
         As in :class:`Patience`: a fit that ran out of it is not continued.
+    seconds : float
+        To wait, at most, until the state is kept within an epoch.
     """
 
     def __init__(
-        self, path: Path | None, best: BestWeights, patience: int | None
+        self,
+        path: Path | None,
+        best: BestWeights,
+        patience: int | None,
+        seconds: float,
     ) -> None:
         self.path = path
         self.best = best
         self.patience = patience
+        self.seconds = seconds
+
+    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
+        """Start the clock."""
+        self.saved = time.monotonic()
+
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **_: Any) -> None:
+        """Write the state in the middle of an epoch, if the last time is long ago."""
+        if self.path is None or not training:
+            return
+        due = time.monotonic() - self.saved >= self.seconds
+        if net.processes_.any(due):
+            net.settle_losses("train")
+            self._save(net, n_epochs=len(net.history) - 1)
 
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
         """Write the state, atomically."""
-        self._save(net, finished=False)
+        self._save(net, n_epochs=len(net.history))
 
     def finish(self, net: NeuralNet) -> None:
         """Mark the fit as complete, so that repeating it only loads."""
-        self._save(net, finished=True)
+        self._save(net, n_epochs=len(net.history), finished=True)
 
     def restore(self, net: NeuralNet) -> int:
         """Continue from the file, if there is one; return the epochs done."""
@@ -261,6 +283,7 @@ class Checkpoint(Callback):
                 "choose another `checkpoint_dir`."
             ) from error
         net.history_ = History(metadata["history"])
+        net.done_ = metadata.get("batches", [])  # not in files of older versions
         best_loss = metadata["best_loss"]
         self.best.loss = math.inf if best_loss is None else best_loss
         self.best.n_worse = metadata["n_worse"]
@@ -271,18 +294,24 @@ class Checkpoint(Callback):
         done = metadata["finished"] or out_of_patience
         return net.max_epochs if done else len(net.history)
 
-    def _save(self, net: NeuralNet, *, finished: bool) -> None:
+    def _save(self, net: NeuralNet, *, n_epochs: int, finished: bool = False) -> None:
         """Write everything that the rest of the training depends on."""
-        if self.path is None:
+        self.saved = time.monotonic()
+        if self.path is None or not net.processes_.is_first:
             return
+        history = net.history.to_list()
+        begun = history[n_epochs:]  # an epoch that is not over, or none
         tensors = _prefixed("weights", net.module_.state_dict())
         tensors |= _prefixed("best", self.best.weights or {})
         for index, moments in net.optimizer_.state_dict()["state"].items():
             tensors |= _prefixed(f"optimizer/{index}", moments)
-        tensors["generators/order"] = net.order_.get_state()
+        # in the middle of an epoch its order is drawn again
+        order = net.epoch_order_ if begun else net.order_.get_state()
+        tensors["generators/order"] = order
         tensors["generators/noise"] = net.noise_.get_state()
         metadata = {
-            "history": net.history.to_list(),
+            "history": history[:n_epochs],
+            "batches": begun[0]["batches"] if begun else [],
             "best_loss": self.best.loss if math.isfinite(self.best.loss) else None,
             "n_worse": self.best.n_worse,
             "finished": finished,
@@ -341,7 +370,7 @@ class EpochCallbacks(Callback):
         )
         # Scoring a callback's copy of the estimator has set the net to evaluation;
         # the next epoch sets it back to training.
-        if stop:
+        if net.processes_.any(stop):
             raise StopTraining
 
 

@@ -6,6 +6,7 @@ A *bundle* is a folder with the weights of a model and what is needed to use it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,12 +21,28 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bsym_sklearn.exceptions import CheckpointError
+from bsym_sklearn.training.bundle_format import (
+    BUNDLE_FILES,
+    BUNDLE_VERSION,
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    RESERVED,
+    STATE_VERSION,
+    WEIGHTS_FILE,
+    check_config,
+    check_file,
+    damaged,
+    hash_file,
+    parse,
+    sign,
+    to_json,
+    upgrade,
+)
 
-FORMAT = {"format": "bsym_sklearn", "format_version": 1}
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 STATE_KEY = "state"  # where the header of a state file keeps its metadata
 MAX_LISTED = 10  # names of one kind in an error
+_ODD = (torch.bool, torch.complex32, torch.complex64, torch.complex128)
 
 
 def save_bundle(
@@ -33,6 +50,7 @@ def save_bundle(
     *,
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
+    card: str | None = None,
 ) -> None:
     """Write weights and settings to a folder, as a whole or not at all.
 
@@ -47,11 +65,14 @@ def save_bundle(
         Any shape, dtype and device. Shared memory is written once per name.
     config : mapping
         Anything that JSON can hold, without NaN and infinity.
+    card : str or None, default=None
+        Text of ``README.md``, for people.
 
     Raises
     ------
     CheckpointError
-        If `folder` is a file, or holds anything but a bundle.
+        If `folder` is a file, or holds anything but a bundle. A ``README.md`` that
+        was edited counts as such.
     TypeError, ValueError
         If JSON cannot hold `config`.
 
@@ -64,16 +85,20 @@ def save_bundle(
     ({'w': tensor([1., 1.])}, {'dim': 2})
     """
     folder = Path(folder).resolve()
-    reserved = sorted(FORMAT.keys() & config.keys())
+    reserved = sorted(set(RESERVED) & config.keys())
     if reserved:
         raise ValueError(
             f"save_bundle needs a config without {reserved}, which it writes itself. "
             f"Got {sorted(config)}. Rename the entries."
         )
+    weights = save(_plain(tensors))
+    described = None if card is None else card.encode()
     files = {
-        CONFIG_FILE: _to_json({**FORMAT, **config}).encode(),
-        WEIGHTS_FILE: save(_plain(tensors)),
+        CONFIG_FILE: to_json(sign(config, weights, described)).encode(),
+        WEIGHTS_FILE: weights,
     }
+    if described is not None:
+        files[CARD_FILE] = described
     folder.parent.mkdir(parents=True, exist_ok=True)
     _put_back(folder)
     _check_replaceable(folder)
@@ -91,18 +116,19 @@ def save_bundle(
 def load_bundle(
     folder: str | os.PathLike[str],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_bundle` wrote.
+    """Read what :func:`save_bundle` wrote, in this version or an older one.
 
     Parameters
     ----------
     folder : path-like
-        A bundle.
+        A bundle. Nothing is read from its ``README.md``.
 
     Returns
     -------
     tensors : dict of str to Tensor
         On the CPU.
     config : dict
+        As the newest version of the format has it.
 
     Raises
     ------
@@ -131,8 +157,9 @@ def load_bundle(
                 f"Got '{folder}' without '{name}'. Save the model again."
             )
     config = _read_config(folder / CONFIG_FILE)
+    check_file(config, "weights", folder / WEIGHTS_FILE)
     tensors, _ = _read_tensors(folder / WEIGHTS_FILE)
-    return tensors, {key: config[key] for key in config if key not in FORMAT}
+    return tensors, upgrade(config)
 
 
 def load_weights(
@@ -152,7 +179,8 @@ def load_weights(
     Raises
     ------
     CheckpointError
-        If anything is missing, unexpected or of another shape. Lists all of it.
+        If anything is missing, unexpected or of another shape or kind of number.
+        Lists all of it.
 
     Examples
     --------
@@ -170,12 +198,18 @@ def load_weights(
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
     ]
+    mistyped = [
+        f"{name} {tensors[name].dtype} instead of {own[name].dtype}"
+        for name in own
+        if name in tensors and _kind(tensors[name]) != _kind(own[name])
+    ]
     problems = [
         f"{what}: {_listed(names)}."
         for what, names in (
             ("Missing", missing),
             ("Unexpected", unexpected),
             ("Of another shape", misshaped),
+            ("Of another type", mistyped),
         )
         if names
     ]
@@ -218,16 +252,15 @@ def save_state(
     ({'w': tensor([1., 1.])}, {'epoch': 3})
     """
     path = Path(path).resolve()
-    header = {**FORMAT, STATE_KEY: dict(metadata)}
-    content = save(_plain(tensors), {STATE_KEY: _to_json(header)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _temporary(path)
-    try:
-        _write(fresh, content)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    plain = _plain(tensors)
+    header = {
+        "format": FORMAT,
+        "format_version": STATE_VERSION,
+        "name": path.name,  # of the fit: the state of another is not taken for it
+        "sha256": _hash_state(plain, metadata),
+        STATE_KEY: dict(metadata),
+    }
+    write_file(path, save(plain, {STATE_KEY: to_json(header)}))
 
 
 def load_state(
@@ -249,8 +282,8 @@ def load_state(
     Raises
     ------
     CheckpointError
-        If the file is missing or damaged, or was written by another program or a
-        newer version.
+        If the file is missing or damaged, has another name than it was saved with, or
+        was written by another program or a newer version.
 
     Examples
     --------
@@ -265,11 +298,48 @@ def load_state(
             f"Got '{path}', which is not a file. Check the path."
         )
     tensors, header = _read_tensors(path)
-    content = _parse(header.get(STATE_KEY, "{}"), path)
+    content = parse(header.get(STATE_KEY, "{}"), path, STATE_VERSION)
     metadata = content.get(STATE_KEY)
     if not isinstance(metadata, dict):
-        raise _damaged(path, "it has no metadata")
+        raise damaged(path, "it has no metadata")
+    # One that was written before there were names and hashes has none.
+    if content.get("sha256") not in (None, _hash_state(tensors, metadata)):
+        raise damaged(path, "its values have changed")
+    if content.get("name") not in (None, path.name):
+        raise CheckpointError(
+            "load_state needs a file under the name that it was saved with. Got "
+            f"'{path}', saved as {content['name']!r}. Copy the right file, or delete "
+            "this one and start again."
+        )
     return tensors, metadata
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file, as a whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists. Its folder is made if it does not.
+    content : bytes
+        What it will hold.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_file(Path(folder, "a"), b"all")
+    ...     Path(folder, "a").read_bytes()
+    b'all'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _temporary(path)
+    try:
+        _write(fresh, content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -280,39 +350,26 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _to_json(content: Mapping[str, Any]) -> str:
-    """Return `content` as text that is the same for equal content."""
-    return json.dumps(content, allow_nan=False, sort_keys=True, indent=1) + "\n"
-
-
-def _parse(text: str, path: Path) -> dict[str, Any]:
-    """Return the JSON object in `text` if it is of our format and version."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT["format"]:
-        raise CheckpointError(
-            f"bsym_sklearn reads only what it has saved itself. Got '{path}' of "
-            "another format. For the weights of the official code use "
-            "`load_reference_checkpoint`."
-        )
-    version = content.get("format_version")
-    if version != FORMAT["format_version"]:
-        raise CheckpointError(
-            f"This version of bsym_sklearn reads format {FORMAT['format_version']}. "
-            f"Got '{path}' in format {version!r}. Install the version that wrote it."
-        )
-    return content
+def _hash_state(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Return the hash of all values of a state."""
+    as_read = json.loads(to_json(metadata))  # keys have become texts
+    whole = hashlib.sha256(to_json(as_read).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Return the settings of a bundle."""
+    """Return the settings of a bundle, of any version but whole."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise _damaged(path, str(error)) from error
-    return _parse(text, path)
+        raise damaged(path, str(error)) from error
+    config = parse(text, path, BUNDLE_VERSION)
+    check_config(config, path)
+    return config
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -324,16 +381,15 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             names = file.keys()
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     return tensors, header
 
 
-def _damaged(path: Path, reason: str) -> CheckpointError:
-    """Return the error for a file that cannot be read."""
-    return CheckpointError(
-        f"bsym_sklearn needs an intact file. Got '{path}', which is damaged "
-        f"({reason}). Save or copy it again."
-    )
+def _kind(tensor: Tensor) -> str:
+    """Return what kind of numbers a tensor holds, in any precision."""
+    if tensor.is_floating_point():
+        return "real"
+    return str(tensor.dtype) if tensor.dtype in _ODD else "whole"
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -373,13 +429,19 @@ def _check_replaceable(folder: Path) -> None:
         names = {entry.name for entry in folder.iterdir()}
         if not names:
             return
-        if names == {CONFIG_FILE, WEIGHTS_FILE}:
-            _read_config(folder / CONFIG_FILE)
-            return
+        if names <= {*BUNDLE_FILES} and {CONFIG_FILE, WEIGHTS_FILE} <= names:
+            config = _read_config(folder / CONFIG_FILE)
+            if CARD_FILE not in names or _is_our_card(config, folder / CARD_FILE):
+                return
     raise CheckpointError(
         "save_bundle needs a new or empty folder, or one that it has written before. "
         f"Got '{folder}', which holds something else. Choose another or empty it."
     )
+
+
+def _is_our_card(config: Mapping[str, Any], path: Path) -> bool:
+    """Return whether nobody has edited the card since it was written."""
+    return config.get("sha256", {}).get("card") == hash_file(path)
 
 
 def _replace_folder(fresh: Path, folder: Path) -> None:
@@ -398,10 +460,15 @@ def _replace_folder(fresh: Path, folder: Path) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write `content` and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # of a full disk
+            error.filename = str(path)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bsym_sklearn.exceptions import BrainSymphonyWarning
+from bsym_sklearn.training.distributed import processes_here
 
 N_MEASURED = 2  # scans of the measuring pass
 # A step needs more than what it keeps for backward: gradients of that, and what
@@ -83,7 +84,8 @@ class MicroBatch:
             kept = bytes_kept(lambda: forward(n_measured), there)
         generator.set_state(state)
         device = next(module.parameters()).device
-        share = CUDA_SHARE if device.type == "cuda" else MAIN_SHARE
+        on_cuda = device.type == "cuda"
+        share = CUDA_SHARE if on_cuda else MAIN_SHARE / processes_here()
         # gradients, and AdamW's two moments
         room = share * free_bytes(device) - 3 * sum(p.nbytes for p in parameters)
         needed = max(SAFETY * kept / n_measured, 1.0)

@@ -5,8 +5,9 @@ Shape letters: B scans, T time points, R regions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,21 @@ from bsym_sklearn.training.reading import ScanReader
 
 Window = tuple[int, int]  # scan, first time point
 Batch = dict[str, Tensor]
+
+
+class Share(NamedTuple):
+    """What one process reads of a batch.
+
+    Parameters
+    ----------
+    windows : list of (scan, first time point)
+        The whole batch.
+    own : slice
+        Of these windows.
+    """
+
+    windows: list[Window]
+    own: slice
 
 
 class WindowDataset(Dataset):
@@ -60,9 +76,9 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, windows: Sequence[Window]) -> tuple[Batch, Batch]:
-        """Return the batch of these windows; torch's loader asks for all at once."""
-        return self.batch(windows)
+    def __getitems__(self, share: Share) -> tuple[Batch, Batch]:
+        """Return a share of a batch; torch's loader asks for all of it at once."""
+        return self.batch(share.windows, share.own)
 
     def covering_windows(self) -> list[Window]:
         """Return evenly spaced windows of every scan, in the order of the rows."""
@@ -75,13 +91,18 @@ class WindowDataset(Dataset):
             )
         ]
 
-    def batch(self, windows: Sequence[Window]) -> tuple[Batch, Batch]:
+    def batch(
+        self, windows: Sequence[Window], own: slice = slice(None)
+    ) -> tuple[Batch, Batch]:
         """Return windows as the keyword arguments of the model, and their targets.
 
         Parameters
         ----------
         windows : sequence of (scan, first time point)
             What the batch is made of.
+        own : slice, default=slice(None)
+            Those to return. A modality that any scan of the batch has is there, so
+            that the model draws the same for a scan wherever it is computed.
 
         Returns
         -------
@@ -92,8 +113,11 @@ class WindowDataset(Dataset):
         targets : dict of str to Tensor
             ``row``, ``target`` and ``weight`` (B, ...), if there are any.
         """
-        inputs = self._series(windows) | self._connectomes(windows)
-        rows = torch.tensor([row for row, _ in windows])
+        part = windows[own]
+        inputs: Batch = {}
+        if part:
+            inputs = self._series(part, windows) | self._connectomes(part, windows)
+        rows = torch.tensor([row for row, _ in part], dtype=torch.int64)
         target = {"row": rows}
         if self.targets is not None:
             target["target"] = self.targets[rows]
@@ -101,12 +125,12 @@ class WindowDataset(Dataset):
             target["weight"] = self.weights[rows]
         return inputs, target
 
-    def _series(self, windows: Sequence[Window]) -> Batch:
-        """Return the series of a batch, and what is padding or constant in them."""
+    def _series(self, windows: Sequence[Window], whole: Sequence[Window]) -> Batch:
+        """Return series of a batch, and what is padding or constant in them."""
+        if not any(self.reader.has("fmri", row) for row, _ in whole):
+            return {}
         n_scans, n_regions = len(windows), self.reader.cohort.n_regions
         present = np.array([self.reader.has("fmri", row) for row, _ in windows])
-        if not present.any():
-            return {}
         fmri = np.zeros((n_scans, self.window, n_regions), self.reader.dtype)
         constant = np.zeros((n_scans, n_regions), dtype=bool)
         # a scan without fmri is not padding: it would have no time point at all
@@ -128,10 +152,12 @@ class WindowDataset(Dataset):
             batch["fmri_mask"] = mask.expand_as(batch["fmri"])
         return batch
 
-    def _connectomes(self, windows: Sequence[Window]) -> Batch:
-        """Return the connectomes of a batch and what was prepared from them."""
+    def _connectomes(self, windows: Sequence[Window], whole: Sequence[Window]) -> Batch:
+        """Return connectomes of a batch and what was prepared from them."""
         scans = [self.reader.connectome(row) for row, _ in windows]
-        example = next((scan for scan in scans if scan is not None), None)
+        others = (self.reader.connectome(row) for row, _ in whole)  # read if needed
+        candidates = (scan for scan in chain(scans, others) if scan is not None)
+        example = next(candidates, None)
         if example is None:
             return {}
         absent = {name: np.zeros_like(array) for name, array in example.items()}
@@ -181,6 +207,57 @@ class RandomWindows(Sampler):
         yield from zip(rows[order].tolist(), starts.tolist(), strict=True)
 
 
+class Batches(Sampler):
+    """Batches of windows, of which a process may read a share, from any batch on.
+
+    Parameters
+    ----------
+    windows : Sampler or sequence of (scan, first time point)
+        What to read, in order.
+    batch_size : int
+        Windows per batch; the last may have fewer.
+    own : callable or None, default=None
+        From the windows in a batch to the slice that this process reads. None reads
+        all.
+
+    Attributes
+    ----------
+    first : int
+        Batch to begin with, 0 unless it is set: to go on in the middle of an epoch.
+
+    Examples
+    --------
+    >>> batches = Batches([(0, 0), (1, 0), (2, 0)], 2, lambda n: slice(0, 1))
+    >>> [share.windows[share.own] for share in batches], batches.sizes()
+    ([[(0, 0)], [(2, 0)]], [2, 1])
+    """
+
+    def __init__(
+        self,
+        windows: Any,
+        batch_size: int,
+        own: Callable[[int], slice] | None = None,
+    ) -> None:
+        self.windows = windows
+        self.batch_size = batch_size
+        self.own = own
+        self.first = 0
+
+    def sizes(self) -> list[int]:
+        """Return the windows of each batch to come, of all processes together."""
+        starts = range(0, len(self.windows), self.batch_size)[self.first :]
+        return [min(self.batch_size, len(self.windows) - start) for start in starts]
+
+    def __len__(self) -> int:
+        return len(self.sizes())
+
+    def __iter__(self) -> Iterator[Share]:
+        windows = islice(self.windows, self.first * self.batch_size, None)
+        while batch := list(islice(windows, self.batch_size)):
+            own = slice(None) if self.own is None else self.own(len(batch))
+            yield Share(batch, own)
+
+
 def make_loader(
     dataset: WindowDataset,
     windows: Any,
@@ -188,6 +265,7 @@ def make_loader(
     *,
     device: str,
     n_jobs: int,
+    own: Callable[[int], slice] | None = None,
     persistent: bool = False,
 ) -> DataLoader:
     """Return a loader of batches of windows.
@@ -204,6 +282,8 @@ def make_loader(
         Where the batches will go; for CUDA they lie in pinned memory.
     n_jobs : int
         Processes that read scans beside the main one.
+    own : callable or None, default=None
+        See :class:`Batches`.
     persistent : bool, default=False
         Keep these processes, and what they keep, from one epoch to the next.
 
@@ -213,8 +293,7 @@ def make_loader(
     """
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=windows,
+        batch_sampler=Batches(windows, batch_size, own),
         collate_fn=_as_it_is,
         num_workers=n_jobs,
         persistent_workers=persistent and n_jobs > 0,

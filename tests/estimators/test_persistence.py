@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import json
 import pickle
@@ -32,6 +31,8 @@ from bsym_sklearn import (
     __version__,
 )
 from bsym_sklearn.data import make_cohort
+from bsym_sklearn.estimators.seen import shared_participants
+from bsym_sklearn.training.bundle_format import RESERVED, sign
 
 N, R, T = 8, 5, 30
 TINY = {
@@ -75,9 +76,13 @@ def assert_same(first: Any, second: Any, X: Any) -> None:
 
 
 def edit_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change settings as somebody would who computes their hashes anew."""
     config = json.loads((folder / "config.json").read_text())
     change(config)
-    (folder / "config.json").write_text(json.dumps(config))
+    plain = {name: value for name, value in config.items() if name not in RESERVED}
+    signed = sign(plain, (folder / "model.safetensors").read_bytes(), None)
+    ours = {name: config[name] for name in ("format", "format_version")}
+    (folder / "config.json").write_text(json.dumps(signed | ours))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +177,7 @@ def test_everything_else_of_a_saved_embedder_is_the_same(tmp_path):
     model = BrainSymphonyEmbedder(**TINY, pooling="network").fit(X)
     model.save_pretrained(tmp_path / "saved")
     again = BrainSymphonyEmbedder.from_pretrained(tmp_path / "saved")
-    for name in ("networks_", "network_names_", "participants_"):
+    for name in ("networks_", "network_names_", "training_data_", "region_table_"):
         assert list(getattr(again, name)) == list(getattr(model, name))
     assert (again.get_feature_names_out() == model.get_feature_names_out()).all()
     assert again.score(X) == model.score(X)
@@ -317,11 +322,12 @@ def by_joblib(model: Any) -> Any:
 
 
 def by_skops(model: Any) -> Any:
+    """Trust the classes of our estimators, and nothing else beyond skops's own."""
     skops = pytest.importorskip("skops.io", reason="skops is not installed")
-    content = skops.dumps(model)
-    untrusted = skops.get_untrusted_types(data=content)
-    assert all(name.startswith("bsym_sklearn.") for name in untrusted), untrusted
-    return skops.loads(content, trusted=untrusted)
+    parts = [part for _, part in getattr(model, "steps", [("", model)])]
+    ours = [f"{type(x).__module__}.{type(x).__name__}" for x in parts]
+    trusted = [name for name in ours if name.startswith("bsym_sklearn.")]
+    return skops.loads(skops.dumps(model), trusted=trusted)
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -347,9 +353,18 @@ def test_unfitted_estimators_and_pipelines_can_be_copied(way):
     assert fresh.get_params() == BrainSymphonyClassifier(**TINY).get_params()
     assert not hasattr(fresh, "net_")
     pipeline = make_pipeline(BrainSymphonyEmbedder(**TINY), LogisticRegression())
-    if way != "skops":  # LogisticRegression in skops is not our business
-        again = COPIES[way](pipeline.fit(X, y))
-        np.testing.assert_array_equal(again.predict_proba(X), pipeline.predict_proba(X))
+    again = COPIES[way](pipeline.fit(X, y))
+    np.testing.assert_array_equal(again.predict_proba(X), pipeline.predict_proba(X))
+
+
+def test_skops_refuses_our_classes_until_they_are_trusted(saved):
+    skops = pytest.importorskip("skops.io", reason="skops is not installed")
+    model = BrainSymphonyEmbedder.from_pretrained(saved[BrainSymphonyEmbedder])
+    content = skops.dumps(model)
+    name = "bsym_sklearn.estimators.embedder.BrainSymphonyEmbedder"
+    assert skops.get_untrusted_types(data=content) == [name]
+    with pytest.raises(skops.exceptions.UntrustedTypesFoundException, match=name):
+        skops.loads(content)
 
 
 @each_estimator
@@ -394,7 +409,7 @@ def test_config_names_no_place_and_no_participant(kind, tmp_path, saved):
     ).fit(X, y)
     model.save_pretrained(tmp_path / "saved")
     files = sorted(f.name for f in (tmp_path / "saved").iterdir())
-    assert files == ["config.json", "model.safetensors"]
+    assert files == ["README.md", "config.json", "model.safetensors"]
     for file in files:
         content = (tmp_path / "saved" / file).read_bytes()
         for place in (tmp_path, saved[BrainSymphonyEmbedder], Path.home(), Path.cwd()):
@@ -402,8 +417,10 @@ def test_config_names_no_place_and_no_participant(kind, tmp_path, saved):
         assert b"sub-" not in content
     config = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert not re.findall(r'"/[^"]*"', json.dumps(config))
-    hashes = sorted(hashlib.sha256(p.encode()).hexdigest() for p in X["participant_id"])
-    assert config["fitted"]["participants_"] == hashes == list(model.participants_)
+    assert shared_participants(X["participant_id"], model.participants_) == {
+        *X["participant_id"]
+    }
+    assert len(config["participants"]["hashes"]) == N
     assert config["class"] == kind.__name__
     assert config["params"]["dim"] == 8
     assert config["fitted"]["regions_"] == [f"region-{i + 1}" for i in range(R)]
@@ -482,7 +499,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: (folder / "config.json").unlink(),
         "without 'config.json'. Save the model again",
     ),
-    "newer format": (set_config("format_version", value=99), "in format 99"),
+    "newer format": (
+        set_config("format_version", value=99),
+        "reads format 2 and older. Got .* in format 99. Install the version that wrote",
+    ),
     "another program": (set_config("format", value="other"), "of another format"),
     "another class": (set_config("class", value="os.system"), "a saved os.system"),
     "unknown parameter": (

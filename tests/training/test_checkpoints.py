@@ -76,7 +76,7 @@ def test_every_kind_of_tensor_comes_back(tmp_path: Path) -> None:
 def test_config_file_is_plain_sorted_json(tmp_path: Path) -> None:
     save_bundle(tmp_path, tensors={}, config={"b": 1, "a": 2})
     text = (tmp_path / "config.json").read_text()
-    assert list(json.loads(text)) == ["a", "b", "format", "format_version"]
+    assert list(json.loads(text)) == ["a", "b", "format", "format_version", "sha256"]
     assert json.loads(text)["format"] == "bsym_sklearn"
 
 
@@ -124,6 +124,66 @@ def test_bundle_with_a_file_of_the_user_is_not_overwritten(tmp_path: Path) -> No
     assert load_bundle(tmp_path)[1] == CONFIG
 
 
+def test_card_is_for_people_and_replaced_with_the_rest(tmp_path: Path) -> None:
+    for card in ("one", "two"):
+        save_bundle(tmp_path, tensors=TENSORS, config=CONFIG, card=card)
+        assert (tmp_path / "README.md").read_text() == card
+    (tmp_path / "README.md").write_bytes(b"\xff")
+    assert load_bundle(tmp_path)[1] == CONFIG
+    (tmp_path / "README.md").unlink()
+    save_bundle(tmp_path, tensors={}, config={})
+    assert names(tmp_path) == {"config.json", "model.safetensors"}
+
+
+def test_card_that_somebody_has_edited_is_not_overwritten(tmp_path: Path) -> None:
+    save_bundle(tmp_path, tensors=TENSORS, config=CONFIG, card="ours")
+    (tmp_path / "README.md").write_text("ours, and a figure")
+    with pytest.raises(CheckpointError, match="holds something else"):
+        save_bundle(tmp_path, tensors={}, config={}, card="new")
+    assert (tmp_path / "README.md").read_text() == "ours, and a figure"
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_weights_and_settings_that_were_swapped_or_edited_are_refused(
+    tmp_path: Path,
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_bundle(first, tensors=TENSORS, config=CONFIG)
+    save_bundle(second, tensors={"w": torch.ones(1)}, config=CONFIG)
+    weights = (second / "model.safetensors").read_bytes()
+    (first / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"SHA-256 is not that in config\.json"):
+        load_bundle(first)
+    edit(second / "config.json", '"dim": 8', '"dim": 9')
+    with pytest.raises(CheckpointError, match="has changed since it was written"):
+        load_bundle(second)
+
+
+def test_settings_may_be_laid_out_anew(tmp_path: Path) -> None:
+    save_bundle(tmp_path, tensors=TENSORS, config=CONFIG)
+    content = json.loads((tmp_path / "config.json").read_text())
+    reordered = dict(reversed(content.items()))
+    (tmp_path / "config.json").write_text(json.dumps(reordered))
+    assert load_bundle(tmp_path)[1] == CONFIG
+
+
+def test_first_format_has_no_hashes_and_the_second_cannot_pass_for_it(
+    tmp_path: Path,
+) -> None:
+    save_bundle(tmp_path, tensors=TENSORS, config=CONFIG)
+    edit(tmp_path / "config.json", '"format_version": 2', '"format_version": 1')
+    with pytest.raises(CheckpointError, match="format 1 has no hashes"):
+        load_bundle(tmp_path)
+    old = {"format": "bsym_sklearn", "format_version": 1, **CONFIG}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert load_bundle(tmp_path)[1] == CONFIG
+
+
 def test_file_in_place_of_the_folder_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("mine")
@@ -152,8 +212,8 @@ def test_config_that_json_cannot_hold_leaves_the_old_bundle(
     assert names(tmp_path) == {"bundle"}
 
 
-# Two files, their folder, two renames, the parent folder.
-@pytest.mark.parametrize("calls_before", range(6))
+# Three files, their folder, two renames, the parent folder.
+@pytest.mark.parametrize("calls_before", range(7))
 def test_failure_at_any_write_leaves_the_old_bundle(
     calls_before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +235,7 @@ def test_failure_at_any_write_leaves_the_old_bundle(
     fail_later(Path, "rename")
     new = {"new": torch.ones(1)}
     with pytest.raises(OSError, match="no space"):
-        save_bundle(folder, tensors=new, config={})
+        save_bundle(folder, tensors=new, config={}, card="new")
     monkeypatch.undo()
     tensors, config = load_bundle(folder)
     assert (set(tensors), config) in [(set(TENSORS), CONFIG), ({"new"}, {})]
@@ -230,8 +290,13 @@ def test_missing_file_is_named(name: str, tmp_path: Path) -> None:
         (b"[" * 100_000, r"config\.json', which is damaged"),
         (b"[1]", "of another format"),
         (b'{"model_type": "vit"}', "of another format"),
-        (b'{"format": "bsym_sklearn", "format_version": 2}', "in format 2"),
+        (b'{"format": "bsym_sklearn", "format_version": 3}', "in format 3. Install"),
+        (b'{"format": "bsym_sklearn", "format_version": 2}', "it has no hashes"),
+        (b'{"format": "bsym_sklearn", "format_version": true}', "in format True"),
         (b'{"format": "bsym_sklearn"}', "in format None"),
+        (b'{"format": NaN}', "NaN is not JSON"),
+        (b'{"format": 1e999}', "1e999 is too large"),
+        (b'{"format": ' + b"1" * 10_000 + b"}", "Exceeds the limit"),
     ],
 )
 def test_config_that_cannot_be_used_is_an_error(
@@ -291,8 +356,8 @@ def test_all_that_is_wrong_with_weights_is_listed_and_nothing_is_loaded() -> Non
     before = {name: x.clone() for name, x in layer.state_dict().items()}
     tensors = {
         "0.weight": torch.zeros(3, 2),
-        "0.bias": torch.zeros(4),
         "1.weight": torch.zeros(1, 3, 1),
+        "0.bias": torch.zeros(4, dtype=torch.int64),
         "extra": torch.zeros(1),
     }
     with pytest.raises(CheckpointError) as caught:
@@ -300,7 +365,8 @@ def test_all_that_is_wrong_with_weights_is_listed_and_nothing_is_loaded() -> Non
     assert str(caught.value) == (
         "Sequential needs other weights than those in 'a folder'. Missing: 1.bias. "
         "Unexpected: extra. Of another shape: 0.bias (4,) instead of (3,), "
-        "1.weight (1, 3, 1) instead of (1, 3)."
+        "1.weight (1, 3, 1) instead of (1, 3). Of another type: 0.bias torch.int64 "
+        "instead of torch.float32."
     )
     assert_same(layer.state_dict(), before)
 
@@ -366,6 +432,39 @@ def test_state_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="which is damaged"):
         load_state(path)
+
+
+@pytest.mark.parametrize("what", ["a weight", "the metadata"])
+def test_state_whose_values_have_changed_is_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "last.safetensors"
+    save_state(path, TENSORS, {"epoch": 3, "lr": 0.25, "steps": {9: 1, 10: 2}})
+    content = path.read_bytes()
+    old, new = (b"0.25", b"0.35")
+    if what == "a weight":
+        old, new = (value.numpy().tobytes() for value in torch.tensor([5.0, 4.0]))
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(CheckpointError, match=r"damaged .its values have changed"):
+        load_state(path)
+    path.write_bytes(content)
+    assert load_state(path)[1]["steps"] == {"9": 1, "10": 2}
+
+
+def test_state_of_another_fit_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path / "a.safetensors", TENSORS, {"epoch": 3})
+    (tmp_path / "a.safetensors").rename(tmp_path / "b.safetensors")
+    with pytest.raises(CheckpointError, match=r"saved as 'a\.safetensors'. Copy the"):
+        load_state(tmp_path / "b.safetensors")
+
+
+def test_full_disk_is_named_with_the_file(tmp_path: Path, monkeypatch: Any) -> None:
+    def stop(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "fsync", stop)
+    with pytest.raises(OSError, match=r"No space left on device: '.*last"):
+        save_state(tmp_path / "last.safetensors", TENSORS, {})
+    assert names(tmp_path) == set()
 
 
 def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:

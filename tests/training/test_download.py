@@ -594,7 +594,7 @@ def test_a_fit_without_a_connection_says_what_to_do(released) -> None:
 
 def test_scans_of_other_regions_than_the_released_weights_raise(released) -> None:
     X = make_cohort(4, R + 1, 30).data[["sc"]]
-    with pytest.raises(CheckpointError, match=f"Got {R} in '{FOLDER}'"):
+    with pytest.raises(CheckpointError, match=f"Got {R} in '{REFERENCE_NAME}'"):
         BrainSymphonyEmbedder(pretrained=REFERENCE_NAME).fit(X)
 
 
