@@ -41,7 +41,9 @@ if TYPE_CHECKING:
         model_info,
         search_space,
     )
+    from bsym_sklearn.estimators.export import export_graph
     from bsym_sklearn.training.download import fetch_reference_checkpoint
+    from bsym_sklearn.training.hub import push_to_hub
     from bsym_sklearn.training.reference import load_reference_checkpoint
 
 __all__ = [
@@ -70,19 +72,23 @@ __all__ = [
     "NetworkRegressor",
     "RegionAmplitude",
     "__version__",
+    "export_graph",
     "fetch_reference_checkpoint",
     "list_models",
     "load_reference_checkpoint",
     "make_candidate",
     "make_model",
     "model_info",
+    "push_to_hub",
     "search_space",
 ]
 
 # Where the other names are; what imports torch waits until it is asked for.
 _ELSEWHERE = {
+    "export_graph": "bsym_sklearn.estimators.export",
     "fetch_reference_checkpoint": "bsym_sklearn.training.download",
     "load_reference_checkpoint": "bsym_sklearn.training.reference",
+    "push_to_hub": "bsym_sklearn.training.hub",
 }
 
 

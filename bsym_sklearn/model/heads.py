@@ -162,7 +162,7 @@ class TaskHead(SeededModule):
         """Return one for the scans that a read-out speaks for, else zero, (B,)."""
         has = has_sc if name in OF_SC else has_fmri
         if has is None or name == "fused":
-            return stream.new_ones(len(stream))
+            return stream.new_ones(stream.shape[0])
         return has.to(stream.dtype)
 
     def _pool(self, name: str, stream: Tensor, padding: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ Shape letters: B scans, N tokens, D channels, H heads, E = D / H.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,6 +16,10 @@ from torch.nn import functional as F
 # What a residual branch adds at the start. A new model is then nearly linear in its
 # tokens, so that on a small cohort it begins where a linear model would.
 RESIDUAL_SCALE = 0.05
+
+# Whether torch.export is drawing a graph, which then has to be of plain operators.
+# New in torch 2.7; before it, nothing is.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)
 
 
 class Dropout(nn.Module):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bsym_sklearn.model.layers import is_exporting
+
 SIGNED_ATTENTION = ("reference", "continuous")
 ABSENT_EDGES = ("reference", "masked")
 # Size of a piece of the maps (B, H, R, R): what a core's own cache holds, or enough
@@ -61,6 +63,11 @@ def signed_attention(
     tensor([-1., -1., -1., -1.])
     """
     dtype = _accumulation_type(query, edges)
+    if is_exporting():
+        applied = signed_map(
+            query, key, edges, signed=signed, absent_edges=absent_edges
+        )
+        return (applied @ value.to(dtype)).to(value.dtype)
     scale = query.shape[-1] ** -0.5
     with torch.autocast(query.device.type, enabled=False):
         mixed = _SignedAttention.apply(

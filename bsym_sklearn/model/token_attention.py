@@ -25,6 +25,12 @@ from torch.nn import functional as F
 
 from bsym_sklearn.model.kernels import pick_kernel
 from bsym_sklearn.model.kernels.interface import ABSENT, TAPS, Received
+from bsym_sklearn.model.layers import (
+    attend,
+    is_exporting,
+    softmax_map,
+    split_heads,
+)
 
 
 def sample_windows(series: Tensor) -> Tensor:
@@ -145,6 +151,8 @@ def attend_tokens(
     >>> mixed.shape, mass.shape
     (torch.Size([1, 4, 8]), torch.Size([1, 2, 4, 3]))
     """
+    if is_exporting():
+        return _attend_built(query, tokens.build(), norm, key_value, absent)
     # Differences of large products: at least single precision, whatever is around.
     with torch.autocast(query.device.type, enabled=False):
         dtype = torch.promote_types(query.dtype, torch.float32)
@@ -159,6 +167,25 @@ def attend_tokens(
             absent,
         )
     return mixed.to(query.dtype), mass.detach()
+
+
+def _attend_built(
+    query: Tensor,
+    tokens: Tensor,
+    norm: nn.LayerNorm,
+    key_value: nn.Linear,
+    absent: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Do the same with tokens (B, R, T, D) that are there, in plain operators."""
+    n_regions = tokens.shape[1]
+    key, value = (
+        split_heads(x, query.shape[1])
+        for x in key_value(norm(tokens.flatten(1, 2))).chunk(2, dim=-1)
+    )
+    if absent is not None:
+        absent = absent.repeat(1, n_regions)
+    mass = softmax_map(query, key, absent).unflatten(-1, (n_regions, -1)).sum(-1)
+    return attend(query, key, value, absent), mass
 
 
 def _attend(

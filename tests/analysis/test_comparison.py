@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar
 
 import joblib
@@ -212,9 +211,9 @@ def test_a_damaged_cell_is_computed_again(people, tmp_path, fits) -> None:
 def test_cells_of_two_versions_are_told(people, tmp_path) -> None:
     X, y = people
     compare({"linear": LINEAR}, X, y, cv=2, store=tmp_path)
-    file = next((tmp_path / "cells").iterdir())
-    record = json.loads(file.read_text()) | {"code": "older", "commit": "abc"}
-    file.write_text(json.dumps(record))
+    key = next((tmp_path / "cells").iterdir()).stem
+    store = CellStore(tmp_path)
+    store.write(key, (store.read(key) or {}) | {"code": "older", "commit": "abc"})
     with pytest.warns(BrainSymphonyWarning, match=r"Got 2, of the commits \[.*'abc'"):
         compare({"linear": LINEAR}, X, y, cv=2, store=tmp_path)
 
