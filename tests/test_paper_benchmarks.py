@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -377,3 +378,30 @@ def test_every_ablation_is_one_change_of_the_base(load) -> None:
     assert "decoder as released" not in scratch
     with pytest.raises(ValueError, match=r"Got \['no gate'\]"):
         ablations.checked(["no gate"], every)
+
+
+def test_one_page_names_the_runs_without_places(load, tmp_path) -> None:
+    page = load("paper_page")
+    command = "benchmarks/low_data.py --cohort /far/people --out /away --seeds 0"
+    run = tmp_path / "runs" / "low"
+    share = run / "share-50"
+    share.mkdir(parents=True)
+    settings = {
+        "command": command,
+        "task": "sex",
+        "n_scans": 24,
+        "n_groups": 12,
+        "splits": ["fold 1", "fold 2"],
+        "options": {"cohort": "/far/people", "seeds": [0]},
+    }
+    (share / "settings.json").write_text(json.dumps(settings))
+    pd.DataFrame({"commit": ["0123456789"]}).to_csv(share / "cells.csv")
+    (run / "curves.md").write_text("| model | 50% |\n")
+    document = tmp_path / "page.md"
+    page.main(["--results", str(tmp_path / "runs"), "--document", str(document)])
+    text = document.read_text()
+    assert "python benchmarks/low_data.py --cohort people --seeds 0`" in text
+    assert "24 scans of 12 people, 2 splits, 1 seed(s); fits of 0123456" in text
+    assert "| model | 50% |" in text
+    assert "/far" not in text
+    assert "/away" not in text
