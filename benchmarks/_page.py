@@ -51,7 +51,7 @@ def write_page(page: Path, results: Path, names: Sequence[str]) -> None:
         if not (folder / "table.md").exists():
             continue
         settings = json.loads((folder / "settings.json").read_text())
-        fits = pd.read_csv(folder / "cells.csv")
+        fits = pd.read_csv(folder / "cells.csv", dtype={"commit": str})
         cells[name] = (fits, settings["metric"])
         commits = sorted({str(commit)[:7] for commit in fits["commit"]})
         table = (folder / "table.md").read_text()

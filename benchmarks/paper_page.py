@@ -119,7 +119,8 @@ def command(line: str) -> str:
 
 def commits(run: Run) -> list[str]:
     """Return the commits of the fits of a run."""
-    tables = [pd.read_csv(path) for path in sorted(run.folder.glob("**/cells.csv"))]
+    paths = sorted(run.folder.glob("**/cells.csv"))
+    tables = [pd.read_csv(path, dtype={"commit": str}) for path in paths]
     return sorted({str(c)[:7] for table in tables for c in table["commit"]})
 
 
