@@ -149,9 +149,10 @@ def _read_covariates(rows: Sequence[Row], datasets: Sequence[Dataset]) -> pd.Dat
     found = pd.DataFrame(index=range(len(rows)))
     if table is not None:
         if not set(participants) & set(table.index):
+            first = next(iter(table.index), "nobody")
             raise BrainDataError(
                 "load_derivatives needs the participants of the files in "
-                f"participants.tsv. Got {next(iter(table.index), 'nobody')!r} there and "
+                f"participants.tsv. Got {first!r} there and "
                 f"{participants[0]!r} in the files. Use the same ids in both."
             )
         found = table.reindex(participants).reset_index(drop=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsym_sklearn.training import forks  # noqa: F401  (a forked child can compute)
 from bsym_sklearn.training.scans import (
     Batch,
     Window,

@@ -446,8 +446,7 @@ def test_a_value_that_changed_on_the_disk_is_found_when_it_is_first_read(X, fold
 
 def test_a_shard_of_another_cohort_is_found(X, folder, tmp_path):
     save_shards(X, folder, scans_per_shard=2)
-    other = X.assign(fmri=[None, *X["fmri"][3:], *X["fmri"][:2]])
-    save_shards(other.iloc[::-1], tmp_path / "other", scans_per_shard=2)
+    save_shards(X.iloc[::-1], tmp_path / "other", scans_per_shard=2)
     shard_of(folder, 1).write_bytes(shard_of(tmp_path / "other", 1).read_bytes())
     with pytest.raises(
         BrainDataError, match=r"'00000\.tar' and '00001\.tar' of different ones"
