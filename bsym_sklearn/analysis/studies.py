@@ -138,10 +138,11 @@ def open_study(
             study = optuna.create_study(
                 study_name=name, storage=place, direction="maximize", **options
             )
-            if first:
-                study.enqueue_trial(dict(first))
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=name, storage=place, **options)
+        if first and not study.get_trials(deepcopy=False):
+            # also if the process that made the study was killed before it came to this
+            study.enqueue_trial(dict(first), skip_if_exists=True)
     if problem is not None:
         _check_problem(study, problem)
     return study

@@ -414,7 +414,9 @@ def _put_back(folder: Path) -> None:
     aside = _aside(folder)
     if not aside.exists():
         return
-    _check_replaceable(aside)
+    ours = aside.is_dir() and {path.name for path in aside.iterdir()} <= {*BUNDLE_FILES}
+    if not (folder.exists() and ours):  # else a part: its removal was stopped
+        _check_replaceable(aside)
     if folder.exists():
         shutil.rmtree(aside)
     else:

@@ -230,6 +230,16 @@ def test_the_same_call_goes_on_with_the_same_trials(tmp_path, kind) -> None:
     assert again.study_name == first.study_name
 
 
+def test_a_search_that_was_killed_at_once_begins_with_the_given_parameters(
+    tmp_path,
+) -> None:
+    place = tmp_path / "journal.log"
+    name = search(storage=place, n_trials=1).study_name
+    place.unlink()
+    open_journal(place, name)  # as a process leaves it that is killed here
+    assert search(storage=place, n_trials=1).trials["level"].tolist() == [0.0]
+
+
 def test_problems_do_not_mix(tmp_path) -> None:
     place = tmp_path / "journal.log"
     named = {"storage": place, "study_name": "mine", "n_trials": 1}

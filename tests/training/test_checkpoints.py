@@ -256,6 +256,18 @@ def test_machine_that_stops_between_the_two_renames_loses_nothing(
     assert names(tmp_path) == {"bundle"}
 
 
+@pytest.mark.parametrize("left", ["README.md", "config.json", "model.safetensors"])
+def test_a_removal_that_was_stopped_is_finished(left: str, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, tensors=TENSORS, config=CONFIG)
+    aside = checkpoints._aside(folder)
+    aside.mkdir()
+    (aside / left).write_text("of the save before")
+    save_bundle(folder, tensors={}, config={"new": True})
+    assert load_bundle(folder)[1] == {"new": True}
+    assert names(tmp_path) == {"bundle"}
+
+
 def test_folder_of_a_user_under_the_name_we_use_aside_is_left_alone(
     tmp_path: Path,
 ) -> None:
