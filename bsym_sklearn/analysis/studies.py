@@ -250,7 +250,9 @@ def retire_dead(study: optuna.Study) -> int:
         except (UpdateFinishedTrialError, ValueError):
             continue  # another process was a little earlier
         n_retired += 1
-        params = trial.params or trial.system_attrs.get("fixed_params")
+        # one that died before it was signed may have some only, and is drawn anew
+        drawn = trial.params if WORKER in trial.user_attrs else None
+        params = drawn or trial.system_attrs.get("fixed_params")
         if params and state == TrialState.FAIL:
             study.enqueue_trial(params, user_attrs={RETRIES: retries + 1})
     return n_retired

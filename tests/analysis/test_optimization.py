@@ -319,6 +319,21 @@ def test_parameters_that_kill_twice_are_bad(tmp_path) -> None:
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.PRUNED]
 
 
+def test_a_trial_that_died_while_it_was_drawn_is_drawn_again(
+    tmp_path, monkeypatch
+) -> None:
+    space = {name: FloatDistribution(0.0, 1.0) for name in ("first", "second")}
+    whole = studies.open_study(sampler=studies.TrialSeeds(0))
+    study = studies.open_study(
+        "s", tmp_path / "journal.log", sampler=studies.TrialSeeds(0)
+    )
+    study.ask({"first": space["first"]})
+    monkeypatch.setattr(studies, "PATIENCE_SECONDS", -1.0)
+    assert studies.retire_dead(study) == 1
+    expected = studies.claim(whole, space, 1).params
+    assert studies.claim(study, space, 1).params == expected
+
+
 def test_a_process_that_was_thought_dead_does_no_harm(tmp_path, caplog) -> None:
     place = tmp_path / "journal.log"
 
