@@ -30,7 +30,8 @@ Written by `benchmarks/accuracy.py` from the runs that it names; nothing here is
 by hand. The cohorts stay outside the repository. Mean ± standard deviation over the
 test folds, seeds averaged within a fold first; intervals and tests are corrected for
 overlapping training rows (Nadeau and Bengio). An interval of a score may exceed its
-range, as that of a t test does.
+range, as that of a t test does. Seconds are of fits side by side, some beside other
+work of the machine: an order of magnitude.
 
 ## Who wins
 
