@@ -12,8 +12,8 @@ from _runs import can_draw, report
 from _tasks import Task
 
 from bsym_sklearn.analysis.results import score_matrix
-from bsym_sklearn.analysis.store import write_atomically
 from bsym_sklearn.analysis.tables import printed
+from bsym_sklearn.files import write_atomically
 
 # Okabe & Ito (2008), Color Universal Design.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

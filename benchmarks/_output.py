@@ -15,7 +15,7 @@ from _tasks import Task
 
 from bsym_sklearn.analysis import result_files
 from bsym_sklearn.analysis.provenance import current_provenance
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 
 
 def write_results(

@@ -12,8 +12,8 @@ import pandas as pd
 from bsym_sklearn.analysis.results import score_matrix
 from bsym_sklearn.analysis.scores import LOWER_IS_BETTER
 from bsym_sklearn.analysis.statistics import corrected_t_test, critical_difference
-from bsym_sklearn.analysis.store import write_atomically
 from bsym_sklearn.analysis.tables import format_p, printed
+from bsym_sklearn.files import write_atomically
 from bsym_sklearn.plotting import plot_critical_differences
 
 # What speaks for BrainSymphony, fixed before the runs: the first that was computed.

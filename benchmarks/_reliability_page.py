@@ -13,7 +13,7 @@ from _reliability_mutations import CLEAR, HOWS, OTHER, SAME
 from _reliability_plot import draw
 from _reliability_trials import Row, Trials
 
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 
 SAME_BITS = "same bits"
 MEASURED = "measured"

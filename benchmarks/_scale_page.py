@@ -9,7 +9,7 @@ from typing import Any
 
 from _scale_storage import CHUNK, ROUNDS
 
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 
 Results = dict[str, Any]
 Cells = list[list[str]]

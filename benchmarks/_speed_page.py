@@ -19,8 +19,10 @@ from _speed_derived import (
 )
 from _speed_jobs import COUNTED, CROSSVAL, DIFFERENCE, IMPORT, LIMIT
 from _speed_plan import Plan
-from _speed_table import Row, write_atomically
+from _speed_table import Row
 from _speed_works import BACKWARD, EMBED, OURS
+
+from bsym_sklearn.files import write_atomically
 
 INTRODUCTION = """\
 # Speed

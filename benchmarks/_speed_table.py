@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
+
+from bsym_sklearn.files import write_atomically
 
 
 class Row(NamedTuple):
@@ -96,11 +97,3 @@ def _parse(text: str, kind: object) -> str | int | float | None:
     if not text:
         return None
     return int(text) if kind == (int | None) else float(text)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)

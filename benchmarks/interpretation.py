@@ -17,7 +17,7 @@ from _networks_page import section as networks_section
 from _psychedelic_page import section as psychedelic_section
 from _reconstruction_page import section as reconstruction_section
 
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 
 HEAD = """\
 # What the model learns

@@ -30,8 +30,8 @@ from bsym_sklearn.analysis.network_scores import (
 )
 from bsym_sklearn.analysis.networks import classify_networks
 from bsym_sklearn.analysis.provenance import current_provenance
-from bsym_sklearn.analysis.store import write_atomically
 from bsym_sklearn.data import GradientCoordinates, load_cohort
+from bsym_sklearn.files import write_atomically
 
 __all__ = ["main", "section"]
 

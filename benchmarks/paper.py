@@ -34,8 +34,8 @@ from _runs import (
 from _tasks import GROUP, Task
 
 from bsym_sklearn import make_candidate, model_info
-from bsym_sklearn.analysis.store import write_atomically
 from bsym_sklearn.data import load_cohort
+from bsym_sklearn.files import write_atomically
 
 COHORT = "HCP-Aging"  # of the printed numbers
 NAMES = {"fmri": "fmri", "sc": "sc", "both": "fmri+sc"}  # as the paper's file has them

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 
 TITLES = {
     "paper": "fMRI, connectome or both; probed or fine-tuned",

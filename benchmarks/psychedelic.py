@@ -38,8 +38,9 @@ from _psychedelic_page import section
 from bsym_sklearn.analysis.contrast import Contrast, contrast, stability
 from bsym_sklearn.analysis.embedding_maps import drift, nearest_scans, project
 from bsym_sklearn.analysis.provenance import current_provenance
-from bsym_sklearn.analysis.store import CellStore, write_atomically
+from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.data import load_cohort
+from bsym_sklearn.files import write_atomically
 
 __all__ = ["main", "section"]
 

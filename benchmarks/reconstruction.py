@@ -39,8 +39,9 @@ from bsym_sklearn.analysis.imputation import (
 )
 from bsym_sklearn.analysis.provenance import Provenance, current_provenance
 from bsym_sklearn.analysis.reconstruction import score_connectomes, score_hidden
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of, write_atomically
+from bsym_sklearn.analysis.store import CellStore, describe, hash_of
 from bsym_sklearn.data import Cropper, check_cohort, load_cohort
+from bsym_sklearn.files import write_atomically
 
 __all__ = ["main", "section"]
 

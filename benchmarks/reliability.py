@@ -28,7 +28,7 @@ from _reliability_page import write_page
 from _reliability_trials import Trial, Trials
 from _speed_measure import commit_of, machine, today
 
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "demo_output" / "reliability"

@@ -34,9 +34,9 @@ from _scale_cohort import (
 from _scale_page import write_page
 from _speed_measure import commit_of, in_fresh_process, machine, today
 
-from bsym_sklearn.analysis.store import write_atomically
 from bsym_sklearn.data import load_cohort
 from bsym_sklearn.data.shards import save_shards
+from bsym_sklearn.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "demo_output" / "scale"

@@ -29,8 +29,10 @@ from _speed_measure import clock_name, commit_of, machine, today
 from _speed_page import write_page
 from _speed_plan import FULL, QUICK
 from _speed_plot import draw
-from _speed_table import Table, write_atomically
+from _speed_table import Table
 from threadpoolctl import threadpool_limits
+
+from bsym_sklearn.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "speed_output"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from bsym_sklearn.analysis.results import prediction_table
-from bsym_sklearn.analysis.store import write_atomically
 from bsym_sklearn.analysis.tables import format_table
+from bsym_sklearn.files import write_atomically
 
 SUFFIXES = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv"}
 # Columns of results that are in other files, or are places on this machine.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,6 +15,7 @@ import joblib
 import numpy as np
 
 from bsym_sklearn.exceptions import BrainSymphonyWarning
+from bsym_sklearn.files import write_atomically
 
 KEY_LENGTH = 32  # hexadecimal digits
 CHECK = "check"  # name of the hash of all else in a record
@@ -111,45 +111,6 @@ class CellStore:
     def write_error(self, key: str, text: str) -> None:
         """Keep the reason why a cell failed."""
         write_atomically(self.errors(key), text)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is whole, or the old one, whenever the machine stops.
-
-    Parameters
-    ----------
-    path : Path
-        File; its folder is made if needed.
-    text : str
-        What it will hold.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; an older file is left as it was.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "a.txt"), "all")
-    ...     Path(folder, "a.txt").read_text()
-    'all'
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # of a full disk
-            error.filename = str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)  # there only if something went wrong
 
 
 def hash_of(parts: Any) -> str:

@@ -21,10 +21,10 @@ from bsym_sklearn.cli.files import (
     check_absent,
     check_columns,
     open_bundle,
-    replacing,
     require_parquet,
 )
 from bsym_sklearn.cli.options import bundle_option, overwrite_option, with_cohort
+from bsym_sklearn.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np

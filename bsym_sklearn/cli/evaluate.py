@@ -200,8 +200,8 @@ def _finish_scores(
     as_json: bool,
 ) -> None:
     """Print the scores, and write them to a file if there is one."""
-    from bsym_sklearn.analysis.store import write_atomically
     from bsym_sklearn.analysis.tables import format_table
+    from bsym_sklearn.files import write_atomically
 
     rows = summary.reset_index(names="label")
     content = {
@@ -221,7 +221,7 @@ def _finish_scores(
 
 def _finish_table(table: pd.DataFrame, out: Path | None, as_json: bool) -> None:
     """Print predictions, or write them to a file."""
-    from bsym_sklearn.analysis.store import write_atomically
+    from bsym_sklearn.files import write_atomically
 
     is_json = as_json if out is None else out.suffix.lower() == ".json"
     if is_json:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,38 +218,6 @@ def check_absent(path: Path, *, overwrite: bool) -> None:
         raise click.BadParameter(
             f"'{path}' is there already. {advice}", param_hint="--out"
         )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which becomes `path` once all went well.
-
-    Parameters
-    ----------
-    path : Path
-        File; its folder is made if needed.
-
-    Yields
-    ------
-    Path
-        Beside it, of the same suffix.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(Path(folder, "a.txt")) as fresh:
-    ...         _ = fresh.write_text("all")
-    ...     [file.name for file in Path(folder).iterdir()]
-    ['a.txt']
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield fresh
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def require_parquet() -> None:

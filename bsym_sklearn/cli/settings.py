@@ -112,7 +112,7 @@ def write_settings(path: Path, values: Mapping[str, Any], *, command: str) -> No
     ...     print(path.read_text().splitlines()[-1])
     epochs = 3
     """
-    from bsym_sklearn.analysis.store import write_atomically
+    from bsym_sklearn.files import write_atomically
 
     lines = [
         f"# bsym {command} of bsym_sklearn {__version__}, to be repeated with:",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import joblib
 import numpy as np
@@ -19,6 +17,7 @@ from bsym_sklearn.data.image_scans import ImageScan
 from bsym_sklearn.data.nuisance import CALLER
 from bsym_sklearn.data.recording import is_path
 from bsym_sklearn.exceptions import BrainDataError
+from bsym_sklearn.files import replacing, write_atomically, write_table
 
 SETTINGS = "parcellation.json"
 NIFTI = (".nii.gz", ".nii")
@@ -56,7 +55,7 @@ class ParcellationFolder:
     def write(self, name: str, series: np.ndarray, source: Mapping[str, Any]) -> None:
         """Write a scan, then what it was made of."""
         path = self.path(name)
-        with _replacing(path) as file:
+        with replacing(path) as fresh, fresh.open("wb") as file:
             np.save(file, series)
         _write_json(path.with_suffix(".json"), source)
 
@@ -65,8 +64,8 @@ class ParcellationFolder:
     ) -> None:
         """Write the tables that `load_cohort` reads."""
         files = [f"fmri/{name}.npy" for name in names]
-        _write_table(self.folder / "regions.tsv", regions)
-        _write_table(self.folder / "participants.tsv", table.assign(fmri=files))
+        write_table(self.folder / "regions.tsv", regions)
+        write_table(self.folder / "participants.tsv", table.assign(fmri=files))
 
     def _check(self, settings: dict[str, Any]) -> None:
         """Begin a folder, or raise if it was begun otherwise."""
@@ -141,25 +140,4 @@ def _stem(image: Any) -> str:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with _replacing(path) as file:
-        file.write(json.dumps(content, indent=1).encode())
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a")
-    with _replacing(path) as file:
-        file.write(text.encode())
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` once it is whole."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)  # there only if something went wrong
+    write_atomically(path, json.dumps(content, indent=1))

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import tarfile
-import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from bsym_sklearn.files import replacing
 
 INDEX = "__index__"
 FORMAT = "bsym_sklearn shard 1"
@@ -152,22 +152,15 @@ def write_shard(
 
     The arrays, one per planned member, are taken one at a time.
     """
-    part = shard.with_name(f".{shard.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(_index_block(cohort, planned))
-            written = [
-                _write_member(file, member, array)
-                for member, array in zip(planned, arrays, strict=True)
-            ]
-            file.write(bytes(2 * BLOCK))  # end of the archive
-            file.seek(0)
-            file.write(_index_block(cohort, written))  # now with checksums
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(shard)
-    finally:
-        part.unlink(missing_ok=True)  # there only if something went wrong
+    with replacing(shard) as fresh, fresh.open("wb") as file:
+        file.write(_index_block(cohort, planned))
+        written = [
+            _write_member(file, member, array)
+            for member, array in zip(planned, arrays, strict=True)
+        ]
+        file.write(bytes(2 * BLOCK))  # end of the archive
+        file.seek(0)
+        file.write(_index_block(cohort, written))  # now with checksums
 
 
 def _write_member(file: BinaryIO, member: Member, values: np.ndarray) -> Member:

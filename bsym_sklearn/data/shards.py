@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from bsym_sklearn.data.shardfile import (
 )
 from bsym_sklearn.data.transformer import no_table_error
 from bsym_sklearn.exceptions import BrainDataError
+from bsym_sklearn.files import write_table
 
 SHARDS = "shards"
 FLOATS = (None, "float16", "float32", "float64")
@@ -134,11 +134,11 @@ def save_shards(
     joblib.Parallel(n_jobs)(
         joblib.delayed(_write)(root / SHARDS, name, shard) for shard in shards
     )
-    for part in (root / SHARDS).glob(".*.part"):
+    for part in (root / SHARDS).glob(".*.tar"):
         part.unlink(missing_ok=True)  # of a run that was killed
     if cohort.regions is not None:
-        _write_table(cohort.regions, root / "regions.tsv")
-    _write_table(table, root / "participants.tsv")  # last: now it is a cohort
+        write_table(root / "regions.tsv", cohort.regions)
+    write_table(root / "participants.tsv", table)  # last: now it is a cohort
     return load_cohort(root)
 
 
@@ -231,16 +231,3 @@ def _values(
                 "them in a wider dtype, or rescale them."
             )
         yield values
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table that is whole, or the old one, whenever the machine stops."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            table.to_csv(file, sep="\t", index=False, na_rep="n/a")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)  # there only if something went wrong

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch.export import Dim, ExportedProgram
 
 from bsym_sklearn.estimators.graph import Output, ScanGraph, output_of
+from bsym_sklearn.files import write_atomically
 from bsym_sklearn.model.layers import check_choice
-from bsym_sklearn.training.checkpoints import write_file
 from bsym_sklearn.version import __version__
 
 FORMATS = {".pt2": "torch", ".onnx": "onnx"}
@@ -114,7 +114,7 @@ BrainSymphonyRegressor
         drawn = _draw(graph, about)
         to_bytes = _onnx_bytes if wanted == "onnx" else _torch_bytes
         content = to_bytes(drawn, about)
-    write_file(path.resolve(), content)
+    write_atomically(path.resolve(), content)
     return about
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from bsym_sklearn.analysis.store import write_atomically
+from bsym_sklearn.files import write_atomically
 from bsym_sklearn.report.contents import Section, plural
 from bsym_sklearn.report.material import Material, make_material
 from bsym_sklearn.report.sections.attention import describe_attention

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bsym_sklearn.exceptions import CheckpointError
+from bsym_sklearn.files import sync, temporary_name, write_atomically
 from bsym_sklearn.training.bundle_format import (
     BUNDLE_FILES,
     BUNDLE_VERSION,
@@ -102,12 +102,11 @@ def save_bundle(
     folder.parent.mkdir(parents=True, exist_ok=True)
     _put_back(folder)
     _check_replaceable(folder)
-    fresh = _temporary(folder)
+    fresh = temporary_name(folder)
     fresh.mkdir()
     try:
         for name, content in files.items():
-            _write(fresh / name, content)
-        _sync_folder(fresh)
+            write_atomically(fresh / name, content)
         _replace_folder(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)  # gone already if all went well
@@ -260,7 +259,7 @@ def save_state(
         "sha256": _hash_state(plain, metadata),
         STATE_KEY: dict(metadata),
     }
-    write_file(path, save(plain, {STATE_KEY: to_json(header)}))
+    write_atomically(path, save(plain, {STATE_KEY: to_json(header)}))
 
 
 def load_state(
@@ -312,34 +311,6 @@ def load_state(
             "this one and start again."
         )
     return tensors, metadata
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write one file, as a whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Replaced if it exists. Its folder is made if it does not.
-    content : bytes
-        What it will hold.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_file(Path(folder, "a"), b"all")
-    ...     Path(folder, "a").read_bytes()
-    b'all'
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _temporary(path)
-    try:
-        _write(fresh, content)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -399,11 +370,6 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _temporary(path: Path) -> Path:
-    """Return a name beside `path` that nobody else uses or reads."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-
 def _aside(folder: Path) -> Path:
     """Return the name under which a bundle waits while its successor moves in."""
     return folder.with_name(f".{folder.name}.previous")
@@ -456,28 +422,5 @@ def _replace_folder(fresh: Path, folder: Path) -> None:
     except OSError:
         _put_back(folder)
         raise
-    _sync_folder(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write `content` and wait until it is on the disk."""
-    try:
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # of a full disk
-            error.filename = str(path)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

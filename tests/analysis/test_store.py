@@ -16,8 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from bsym_sklearn import BrainSymphonyClassifier
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of, write_atomically
+from bsym_sklearn.analysis.store import CellStore, describe, hash_of
 from bsym_sklearn.exceptions import BrainSymphonyWarning
+from bsym_sklearn.files import write_atomically
 
 
 class Holder(BaseEstimator):
@@ -76,7 +77,7 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path, monkeypatch) -> None
     def stop(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bsym_sklearn.analysis.store.os.fsync", stop)
+    monkeypatch.setattr("bsym_sklearn.files.os.fsync", stop)
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"):
         write_atomically(tmp_path / "a.txt", "new")
     assert list(tmp_path.iterdir()) == []
@@ -89,7 +90,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> 
     def stop(*_):
         raise OSError("no space")
 
-    monkeypatch.setattr("bsym_sklearn.analysis.store.os.fsync", stop)
+    monkeypatch.setattr("bsym_sklearn.files.os.fsync", stop)
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, "new")
     assert path.read_text() == "old"

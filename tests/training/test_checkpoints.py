@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bsym_sklearn.exceptions import CheckpointError
+from bsym_sklearn.files import temporary_name
 from bsym_sklearn.training import checkpoints
 from bsym_sklearn.training.checkpoints import (
     load_bundle,
@@ -281,7 +282,7 @@ def test_folder_of_a_user_under_the_name_we_use_aside_is_left_alone(
 
 def test_what_a_killed_save_left_is_never_read(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    save_bundle(checkpoints._temporary(folder), tensors=TENSORS, config=CONFIG)
+    save_bundle(temporary_name(folder), tensors=TENSORS, config=CONFIG)
     with pytest.raises(CheckpointError, match="which is not a folder"):
         load_bundle(folder)
 
@@ -473,7 +474,7 @@ def test_full_disk_is_named_with_the_file(tmp_path: Path, monkeypatch: Any) -> N
     def stop(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", stop)
+    monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(OSError, match=r"No space left on device: '.*last"):
         save_state(tmp_path / "last.safetensors", TENSORS, {})
     assert names(tmp_path) == set()
