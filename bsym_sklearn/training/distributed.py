@@ -30,6 +30,7 @@ from torch import Tensor, distributed, nn
 TIMEOUT = timedelta(minutes=30)  # for a process that is there and does not answer
 # Given by torchrun and `accelerate launch`; others are read by torch.
 COUNT, COUNT_HERE, RANK_HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK"
+RANK = "RANK"
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,22 @@ def fits_together() -> bool:
         and multiprocessing.parent_process() is None
         and threading.current_thread() is threading.main_thread()
     )
+
+
+def is_first_process() -> bool:
+    """Say if this process writes what one of those that fit together has to.
+
+    Returns
+    -------
+    bool
+        True where it fits alone. Connects to nobody.
+
+    Examples
+    --------
+    >>> is_first_process()
+    True
+    """
+    return not fits_together() or int(os.environ.get(RANK, "0")) == 0
 
 
 def find_processes() -> Processes:

@@ -13,6 +13,8 @@ from typing import Any
 from sklearn.callback import CallbackContext
 from sklearn.metrics import check_scoring
 
+from bsym_sklearn.training.distributed import is_first_process
+
 RECORDED = {"train_loss": "train_loss", "valid_loss": "valid_loss", "dur": "seconds"}
 RUN_NAME_DIGITS = 8
 LONGEST_TEXT = 250  # characters of a parameter that every MLflow server takes
@@ -22,7 +24,8 @@ class EpochLogger(ABC):
     """Hand the numbers of each epoch of a fit, its parameters and its end to a logbook.
 
     One logger serves any number of fits, also at the same time and in other processes:
-    it holds what says where the logbook is, and opens a run for each fit.
+    it holds what says where the logbook is, and opens a run for each fit. Of processes
+    that fit one model together, the first one writes.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ class EpochLogger(ABC):
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
         """Begin a run for this fit."""
+        if not is_first_process():
+            return
         stamp = time.strftime("%Y%m%d-%H%M%S")
         unique = uuid.uuid4().hex[:RUN_NAME_DIGITS]
         name = f"{context.estimator_name}-{stamp}-{unique}"
@@ -74,6 +79,8 @@ class EpochLogger(ABC):
         fitted_estimator: Any = None,
     ) -> None:
         """Write an epoch, or keep the score of the whole."""
+        if id(estimator) not in self._runs:
+            return
         if fitted_estimator is None:  # the end of the fit
             final = _final(estimator.net_.history)
             if self.scoring is not None:

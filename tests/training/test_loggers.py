@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, cross_val_score
 
 from bsym_sklearn import BrainSymphonyClassifier, BrainSymphonyEmbedder
+from bsym_sklearn.training.distributed import is_first_process
 from bsym_sklearn.training.loggers import MLflowLogger, TensorBoardLogger
 
 TINY = {"dim": 8, "depth": 1, "n_heads": 2, "random_state": 0}
@@ -74,6 +75,21 @@ def test_a_run_of_its_own_for_every_fit_also_in_other_workers(cohort, tmp_path) 
     clone(model).fit(cohort.data, cohort.target)
     assert len(read(tmp_path)) == 3
     assert all(len(run["train_loss"]) == 1 for run in read(tmp_path))
+
+
+def test_of_processes_that_fit_together_the_first_one_logs(
+    cohort, tmp_path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        for rank, is_first in (("0", True), ("1", False)):
+            patch.setenv("RANK", rank)
+            assert is_first_process() is is_first
+    name = "bsym_sklearn.training.loggers.is_first_process"
+    monkeypatch.setattr(name, lambda: False)
+    logger = TensorBoardLogger(tmp_path / "logs", scoring="accuracy")
+    classifier(max_epochs=1).set_callbacks(logger).fit(cohort.data, cohort.target)
+    assert not (tmp_path / "logs").exists()
 
 
 def test_tensorboard_is_named_if_it_is_not_there(cohort, monkeypatch) -> None:
