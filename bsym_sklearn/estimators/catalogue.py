@@ -14,6 +14,7 @@ from typing import Any
 
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import FeatureUnion
+from sklearn.utils import check_random_state
 
 from bsym_sklearn.estimators.blend import BlendClassifier, BlendRegressor, Members
 from bsym_sklearn.estimators.brain_jepa import (
@@ -39,6 +40,10 @@ SIZES = ("small", "base", "large")
 # What a rival needs to be at its best within the epochs that others get: one wide layer
 # learns slowly at the rate of a transformer (docs/benchmarks/ablations.md).
 LEARNING_RATES = {"mean_mlp": 5e-3}
+# The streams learn more from these few scans than a choice of the epoch gains by them.
+WITHOUT_VALIDATION = 0.0
+N_SEEDS = 3  # of each network in a blend: alone, each moves by .02 with its seed
+MAX_SEED = 2**31 - 1
 # Averages over regions, as published, are at chance on small cohorts, for the rivals as
 # for BrainSymphony, which reads region by region by default (same page).
 BY_REGION = {"pooling": "regions"}
@@ -270,20 +275,6 @@ def _with_connectivity(settings: Settings, kind: str, name: str) -> Any:
     return _linear(settings, features)
 
 
-def _blend(settings: Settings, members: Members) -> Any:
-    """Return the members and tangent connectivity, blended."""
-    blend = {"classification": BlendClassifier, "regression": BlendRegressor}
-    return blend[settings.task](
-        [*members, ("tangent", _linear(settings, "tangent"))],
-        group_column=settings.group_column,
-    )
-
-
-def _blend_network(settings: Settings, network: str) -> Any:
-    """Return a network blended with tangent connectivity."""
-    return _blend(settings, [(network, _network(settings, network))])
-
-
 def _streams(settings: Settings, name: str) -> Any:
     """Return a network that reads its streams, without Perceiver and gate."""
     return _reading(settings, name, "spatial+states")
@@ -291,15 +282,46 @@ def _streams(settings: Settings, name: str) -> Any:
 
 def _reading(settings: Settings, name: str, readouts: str) -> Any:
     """Return a network that reads these streams of fMRI, whatever else there is."""
-    return _scratch(settings, name).set_params(modalities="fmri", readouts=readouts)
+    return _scratch(settings, name).set_params(
+        modalities="fmri", readouts=readouts, validation_fraction=WITHOUT_VALIDATION
+    )
+
+
+def _blend(settings: Settings, make: Callable[[Settings], Members]) -> Any:
+    """Return networks of several seeds and linear models on tangent, blended."""
+    members: list[tuple[str, Any]] = []
+    for i, seed in enumerate(_seeds(settings.random_state), start=1):
+        networks = make(replace(settings, random_state=seed))
+        members += [(f"{name}{i}", network) for name, network in networks]
+    members += [
+        ("tangent", _linear(settings, "tangent")),
+        ("tangent_kernel", _linear(settings, "tangent", "kernel_ridge")),
+    ]
+    blend = {"classification": BlendClassifier, "regression": BlendRegressor}
+    return blend[settings.task](members, group_column=settings.group_column)
+
+
+def _seeds(random_state: Any) -> list[int | None]:
+    """Return a seed for each network of one kind in a blend."""
+    if random_state is None:
+        return [None] * N_SEEDS
+    drawn = check_random_state(random_state).randint(MAX_SEED, size=N_SEEDS)
+    return [int(seed) for seed in drawn]
+
+
+def _blend_network(settings: Settings, network: str) -> Any:
+    """Return a network blended with tangent connectivity."""
+    return _blend(settings, lambda seeded: [(network, _network(seeded, network))])
 
 
 def _blend_streams(settings: Settings, name: str) -> Any:
-    """Return two networks, each reading one stream, blended with tangent."""
-    members = [
-        (stream, _reading(settings, name, stream)) for stream in ("spatial", "states")
-    ]
-    return _blend(settings, members)
+    """Return networks, each reading one stream, blended with tangent."""
+    return _blend(
+        settings,
+        lambda seeded: [
+            (stream, _reading(seeded, name, stream)) for stream in ("spatial", "states")
+        ],
+    )
 
 
 def _classical() -> list[Model]:

@@ -41,8 +41,8 @@ class BrainSymphonyClassifier(ScanClassifierMixin, BaseSupervised):
         modality needs one; without ``"fused"``, no time is spent on the Perceiver and
         the gate.
     head_dropout : float, default=0.8
-        Rate on what the head reads region by region, in [0, 1). Averages over time or
-        regions, which are few, lose at most half.
+        Rate on what the head reads region by region, in [0, 1). What it averages over
+        time or regions loses at most half, and over time before the average.
     pooling : {"regions", "mean"}, default="regions"
         Whether the head has weights for each region, or reads their average.
     max_epochs : int, default=50

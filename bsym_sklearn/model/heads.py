@@ -39,8 +39,9 @@ class TaskHead(SeededModule):
     pooling : {"mean", "regions"}, default="regions"
         Average the regions first, or give each its own weights.
     dropout : float, default=0.0
-        Rate on what is read, in [0, 1). Averages over time or regions, which are
-        few, lose at most half.
+        Rate on what is read, in [0, 1). What is averaged over time or regions, which
+        leaves few numbers, loses at most half; over time, it does so before the
+        average, at each time point anew, as in meanMLP.
     n_states : int, default=160
         Channels of the states.
 
@@ -140,9 +141,7 @@ class TaskHead(SeededModule):
             stream = getattr(out, name)
             if stream is None:
                 continue
-            wide = name not in OVER_TIME and self.pooling == "regions"
-            dropout = self.dropout if wide else self.dropout_of_averages
-            outputs.append(readout(dropout(self._pool(name, stream, padding))))
+            outputs.append(readout(self._pool(name, stream, padding)))
             weights.append(self._weights(name, stream, has_fmri, has_sc))
         if not outputs:
             raise ValueError(
@@ -166,10 +165,12 @@ class TaskHead(SeededModule):
         return has.to(stream.dtype)
 
     def _pool(self, name: str, stream: Tensor, padding: Tensor | None) -> Tensor:
-        """Return one vector per scan: (B, S), (B, D) or (B, R D)."""
+        """Return one vector per scan, less what drops out: (B, S), (B, D), (B, R D)."""
         if name in OVER_TIME:
-            return mean_over_time(stream, padding)
-        return stream.mean(1) if self.pooling == "mean" else stream.flatten(1)
+            return mean_over_time(self.dropout_of_averages(stream), padding)
+        if self.pooling == "mean":
+            return self.dropout_of_averages(stream.mean(1))
+        return self.dropout(stream.flatten(1))
 
 
 def mean_over_time(x: Tensor, padding: Tensor | None) -> Tensor:

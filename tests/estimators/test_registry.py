@@ -150,25 +150,30 @@ def test_all_networks_are_made_with_the_same_settings() -> None:
     assert make_model("tangent", **options).group_column == "family"
 
 
-def test_blends_have_a_network_or_two_and_tangent_connectivity() -> None:
-    members = {
-        "mean_mlp-blend": ["mean_mlp", "tangent"],
-        "brainsymphony-blend": ["spatial", "states", "tangent"],
+def test_blends_have_networks_of_three_seeds_and_tangent_connectivity() -> None:
+    networks = {
+        "mean_mlp-blend": ["mean_mlp"],
+        "brainsymphony-blend": ["spatial", "states"],
     }
-    for name, expected in members.items():
+    for name, kinds in networks.items():
+        seeded = [f"{kind}{i}" for i in (1, 2, 3) for kind in kinds]
         for task, kind in zip(TASKS, (BlendClassifier, BlendRegressor), strict=True):
             blend = make_model(name, task, random_state=5, group_column="family")
             assert isinstance(blend, kind)
-            assert [member for member, _ in blend.members] == expected
+            found = [member for member, _ in blend.members]
+            assert found == [*seeded, "tangent", "tangent_kernel"]
             assert blend.group_column == "family"
-            seeds = {
-                value
-                for key, value in blend.get_params(deep=True).items()
-                if key.endswith("random_state")
-            }
-            assert seeds == {5}
+            same = make_model(name, task, random_state=5)
+            for network in kinds:
+                seeds = [
+                    blend.get_params()[f"{network}{i}__random_state"] for i in (1, 2, 3)
+                ]
+                assert len({*seeds}) == 3
+                assert seeds[0] == same.get_params()[f"{network}1__random_state"]
     streams = dict(make_model("brainsymphony-blend").members)
-    assert [streams[n].readouts for n in ("spatial", "states")] == ["spatial", "states"]
+    for stream in ("spatial", "states"):
+        assert streams[f"{stream}1"].readouts == stream
+        assert streams[f"{stream}1"].random_state is None
 
 
 def test_models_of_fmri_take_no_notice_of_connectomes() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bsym_sklearn.model import BrainSymphonyOutput, TaskHead
-from bsym_sklearn.model.heads import POOLINGS, READOUTS, mean_over_time
+from bsym_sklearn.model.heads import OVER_TIME, POOLINGS, READOUTS, mean_over_time
 
 B, T, R, DIM, S, C = 3, 6, 4, 5, 7, 2
 SHAPES = {
@@ -124,7 +124,8 @@ def test_dropout_hides_what_is_read_in_training_only() -> None:
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_averages_lose_at_most_half(pooling: str) -> None:
-    """Ones become zero or one over the share that is kept."""
+    """Ones become zero or one over the share that is kept; over time, before it."""
+    n_points = 4
     module = TaskHead(200, DIM, 1, readouts=READOUTS, pooling=pooling, dropout=0.8)
     kept: dict[str, set[float]] = {}
     for name, readout in module.readouts.items():
@@ -134,11 +135,16 @@ def test_averages_lose_at_most_half(pooling: str) -> None:
             )
         )
     ones = {name: torch.ones(B, 200, DIM) for name in SHAPES}
-    ones["states"] = torch.ones(B, T, 160)
+    ones |= {"temporal": torch.ones(B, n_points, DIM)}
+    ones |= {"states": torch.ones(B, n_points, 160)}
     module.train()(BrainSymphonyOutput(**ones))
     wide = {"spatial", "structural", "fused"} if pooling == "regions" else set()
     for name, values in kept.items():
-        assert sorted(values) == pytest.approx([0, 5 if name in wide else 2])
+        if name in OVER_TIME:  # means of 4 values that are 0 or 2
+            assert {*values} <= {0, 0.5, 1, 1.5, 2}
+            assert {0.5, 1, 1.5} <= {*values}
+        else:
+            assert sorted(values) == pytest.approx([0, 5 if name in wide else 2])
 
 
 def test_a_head_knows_what_its_backbone_has_to_compute() -> None:
