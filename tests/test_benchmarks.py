@@ -321,7 +321,7 @@ def test_the_page_says_who_wins_in_finished_benchmarks(load, folder, tmp_path) -
     accuracy, out = load("accuracy"), tmp_path / "out"
     few = {"floors": ("dummy", "correlation"), "others": ("brainsymphony-random",)}
     benchmark = accuracy.Benchmark(
-        "tiny", folder.name, "state", 20, 1, headline=accuracy.HEADLINE[::2], **few
+        "tiny", folder.name, "state", 20, 1, blends=(), **few
     )
     options = accuracy.parser().parse_args(
         ["--data", str(folder.parent), "--out", str(out), "--n-jobs", "1"]
