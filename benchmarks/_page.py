@@ -28,10 +28,11 @@ HEAD = """\
 
 Written by `benchmarks/accuracy.py` from the runs that it names; nothing here is typed
 by hand. The cohorts stay outside the repository. Mean ± standard deviation over the
-test folds, seeds averaged within a fold first; intervals and tests are corrected for
-overlapping training rows (Nadeau and Bengio). An interval of a score may exceed its
-range, as that of a t test does. Seconds are of fits side by side, some beside other
-work of the machine: an order of magnitude.
+test folds, seeds averaged within a fold first (a blend has three seeds of its networks
+inside, and is fitted once per fold); intervals and tests are corrected for overlapping
+training rows (Nadeau and Bengio). An interval of a score may exceed its range, as that
+of a t test does. Seconds are of fits side by side, some beside other work of the
+machine: an order of magnitude.
 
 ## Who wins
 

@@ -40,8 +40,6 @@ SIZES = ("small", "base", "large")
 # What a rival needs to be at its best within the epochs that others get: one wide layer
 # learns slowly at the rate of a transformer (docs/benchmarks/ablations.md).
 LEARNING_RATES = {"mean_mlp": 5e-3}
-# The streams learn more from these few scans than a choice of the epoch gains by them.
-WITHOUT_VALIDATION = 0.0
 N_SEEDS = 3  # of each network in a blend: alone, each moves by .02 with its seed
 MAX_SEED = 2**31 - 1
 # Averages over regions, as published, are at chance on small cohorts, for the rivals as
@@ -282,9 +280,7 @@ def _streams(settings: Settings, name: str) -> Any:
 
 def _reading(settings: Settings, name: str, readouts: str) -> Any:
     """Return a network that reads these streams of fMRI, whatever else there is."""
-    return _scratch(settings, name).set_params(
-        modalities="fmri", readouts=readouts, validation_fraction=WITHOUT_VALIDATION
-    )
+    return _scratch(settings, name).set_params(modalities="fmri", readouts=readouts)
 
 
 def _blend(settings: Settings, make: Callable[[Settings], Members]) -> Any:

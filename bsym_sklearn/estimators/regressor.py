@@ -16,7 +16,7 @@ class BrainSymphonyRegressor(ScanRegressorMixin, BaseSupervised):
     Parameters
     ----------
     pretrained, strategy, pretrain_epochs, layer_decay, temporal_tokens, \
-temporal_kernel, readouts, head_dropout, pooling, max_epochs
+temporal_kernel, readouts, head_dropout, pooling, max_epochs, validation_fraction
         See :class:`BrainSymphonyClassifier`.
 
     Attributes

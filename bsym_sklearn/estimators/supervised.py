@@ -71,7 +71,7 @@ class BaseSupervised(BaseBrainSymphony):
         micro_batch_size: int | str | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
-        validation_fraction: float = 0.1,
+        validation_fraction: float = 0.0,
         patience: int | None = 10,
         group_column: str = "participant_id",
         device: str = "auto",

@@ -143,7 +143,8 @@ def test_all_networks_are_made_with_the_same_settings() -> None:
         parameters = make_model(name, **options).get_params(deep=True)
         for key, value in options.items():
             found = {parameters[n] for n in parameters if n.split("__")[-1] == key}
-            assert found == {value}
+            is_drawn = key == "random_state" and name.endswith("blend")
+            assert found == {value} or is_drawn
         assert "mask" in {
             parameters[n] for n in parameters if n.endswith("constant_regions")
         }

@@ -460,7 +460,9 @@ def bagging(X: Any, y: np.ndarray) -> None:
 
 @tool
 def adaptive_boosting(X: Any, y: np.ndarray) -> None:
-    model = AdaBoostClassifier(classifier(max_epochs=9), n_estimators=2, random_state=0)
+    model = AdaBoostClassifier(
+        classifier(max_epochs=20), n_estimators=2, random_state=0
+    )
     assert_labels(model.fit(X, y).predict(X))
 
 
