@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 RETURNED, RAISED = "returned", "raised"
 KILLED, CRASHED, HUNG = "killed", "crashed", "hung"
 PATIENCE = 300.0  # seconds until a child is said to hang
-LONGEST = 2000  # characters of a message that are kept
+LONGEST = 10_000  # characters of a message that are kept
 
 
 class End(NamedTuple):

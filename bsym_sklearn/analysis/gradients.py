@@ -18,6 +18,7 @@ from torch import Tensor
 from bsym_sklearn.analysis.explained import Explained, select
 from bsym_sklearn.data.cohort import Cohort
 from bsym_sklearn.model.layers import check_choice
+from bsym_sklearn.training.forks import renew_autograd
 from bsym_sklearn.training.scans import Batch, Window
 
 BASELINES = ("shifted", "zero")
@@ -137,6 +138,8 @@ def integrated_gradients(
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
     path = list(zip((nodes + 1) / 2, weights / 2, strict=True))
     draws = n_baselines if modality == "fmri" and baseline == "shifted" else 1
+
+    renew_autograd()
 
     def attribute(batch: Batch, windows: list[Window]) -> Any:
         if modality not in batch:

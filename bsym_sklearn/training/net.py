@@ -32,6 +32,7 @@ from bsym_sklearn.training.distributed import (
     cuda_of_process,
     find_processes,
 )
+from bsym_sklearn.training.forks import renew_autograd
 from bsym_sklearn.training.memory import MicroBatch
 from bsym_sklearn.training.scans import (
     Batch,
@@ -101,6 +102,7 @@ def train(
     ConnectionError
         If another process of this fit has stopped.
     """
+    renew_autograd()
     processes = find_processes()
     best = BestWeights()
     # every stage gets its epochs, whatever the loss of all stages does meanwhile
