@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # slow to import, and the command line writes too
     import pandas as pd
+
+NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # of some network disks
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -116,7 +119,7 @@ def temporary_name(path: Path) -> Path:
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk.
 
-    A folder is left out where the system cannot.
+    A folder is left out where the system, or the kind of disk, cannot.
     """
     is_folder = path.is_dir()
     if is_folder and os.name != "posix":
@@ -125,5 +128,8 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (is_folder and error.errno in NOT_FOR_FOLDERS):
+            raise
     finally:
         os.close(descriptor)
