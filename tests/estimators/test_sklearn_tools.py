@@ -572,7 +572,8 @@ def cases() -> Iterator[Any]:
     for name in TOOLS:
         for form in FORMATS:
             alike = form == "object array"  # to scikit-learn, a list of its cells
-            costly = "in_processes" in name and form != "frame"
+            costly = "in_processes" in name
+            costly &= (name, form) != ("cross_val_scores_in_processes", "frame")
             marks = pytest.mark.slow if alike or costly else ()
             yield pytest.param(name, form, marks=marks, id=f"{name}-{form}")
 
