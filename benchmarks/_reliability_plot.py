@@ -7,6 +7,7 @@ from pathlib import Path
 from _reliability_trials import Trials
 from matplotlib.figure import Figure
 
+from bsym_sklearn.files import replacing
 from bsym_sklearn.plotting.axes import BLUE, FONT_SIZE, ORANGE, tidy
 
 SIZE = (6.0, 2.2)  # inches
@@ -30,7 +31,5 @@ def draw(trials: Trials, path: Path) -> None:
     calls.set_ylabel("resident memory (MB)")
     if calls.lines:
         calls.legend(fontsize=FONT_SIZE - 2, frameon=False, loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part_path = path.with_name(f".{path.name}")
-    figure.savefig(part_path, dpi=200, format="png")
-    part_path.replace(path)
+    with replacing(path) as fresh:
+        figure.savefig(fresh, dpi=200, format="png")

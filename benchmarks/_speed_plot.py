@@ -22,6 +22,7 @@ from _speed_works import (
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bsym_sklearn.files import replacing
 from bsym_sklearn.plotting.axes import BLUE, FONT_SIZE, GREY, ORANGE, tidy
 
 COLOURS = {REFERENCE: GREY, TORCH: ORANGE, COMPILED: BLUE}
@@ -56,10 +57,8 @@ def draw(rows: Sequence[Row], plan: Plan, path: Path) -> None:
         )
     for ax in (ratios, regions, times):
         tidy(ax)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    figure.savefig(part, dpi=200, format="png")
-    part.replace(path)
+    with replacing(path) as fresh:
+        figure.savefig(fresh, dpi=200, format="png")
 
 
 def _draw_ratios(ax: Axes, rows: Sequence[Row], plan: Plan) -> None:

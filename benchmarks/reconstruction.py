@@ -257,9 +257,7 @@ def keep_example(path: Path, model: Any, X: pd.DataFrame, cell: Cell) -> None:
         arrays["reconstructed"] = scores.reconstructed
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    part = path.with_suffix(".part")
-    part.write_bytes(buffer.getvalue())
-    part.replace(path)
+    write_atomically(path, buffer.getvalue())
 
 
 def report(
