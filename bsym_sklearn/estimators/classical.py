@@ -75,22 +75,6 @@ class BaseFeatureModel(BaseEstimator):
         tags.target_tags.required = True
         return tags
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the predicted target of each scan.
-
-        Parameters
-        ----------
-        X : cohort of n scans
-            See :func:`~bsym_sklearn.data.check_cohort`; one is enough.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Class labels, or numbers in the unit of the target.
-        """
-        check_is_fitted(self)
-        return self.pipeline_.predict(X)
-
     def _check_target(self, X: Any, y: Any) -> np.ndarray:
         """Check the parameters, and return `y` as one finite value per scan."""
         check_choice(self.model, self._models, "model")
@@ -185,7 +169,7 @@ class FeatureClassifier(ClassifierMixin, BaseFeatureModel):
     pipeline_ : Pipeline
         Steps ``"features"``, ``"impute"`` (the mean where a scan lacks a modality),
         ``"scale"``, ``"rotate"`` (onto principal components, all of them) and
-        ``"linear"``.
+        ``"linear"``, whose classes are the places of labels in `classes_`.
     best_params_ : dict
         The strength that was chosen.
 
@@ -264,7 +248,25 @@ class FeatureClassifier(ClassifierMixin, BaseFeatureModel):
         if self.class_weight is not None:
             by_class = compute_sample_weight(self.class_weight, target)
             weights = by_class if weights is None else weights * by_class
-        return self._fit_pipeline(X, target, weights, strata=codes)
+        # Numbers from 0 on: scikit-learn's temperature reads scores by the label itself
+        # where that is a number, and past their end for labels such as 1 and 2.
+        return self._fit_pipeline(X, codes, weights, strata=codes)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted class of each scan.
+
+        Parameters
+        ----------
+        X : cohort of n scans
+            See :func:`~bsym_sklearn.data.check_cohort`; one is enough.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Class labels.
+        """
+        check_is_fitted(self)
+        return self.classes_[self.pipeline_.predict(X)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -386,6 +388,22 @@ class FeatureRegressor(RegressorMixin, BaseFeatureModel):
         target = self._check_target(X, y).astype(np.float64)
         weights = _check_weights(sample_weight, len(target))
         return self._fit_pipeline(X, target, weights, strata=None)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted number of each scan.
+
+        Parameters
+        ----------
+        X : cohort of n scans
+            See :func:`~bsym_sklearn.data.check_cohort`; one is enough.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            In the unit of the target.
+        """
+        check_is_fitted(self)
+        return self.pipeline_.predict(X)
 
     def _fit_linear(
         self,

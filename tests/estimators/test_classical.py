@@ -192,6 +192,24 @@ def test_the_temperature_changes_no_decision(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(fitted.predict(X), plain.predict(rotated))
 
 
+@each_model
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([1, 2, 3]), np.array([-7, 0, 40]), np.array(["a", "b", "c"])],
+    ids=["from_1", "with_gaps", "text"],
+)
+def test_probabilities_do_not_depend_on_what_classes_are_called(
+    model: str, labels: np.ndarray, rng: np.random.Generator
+) -> None:
+    X, codes = make_classes(rng, 3, n_each=6)
+    X = [x + rng.normal(scale=4, size=x.shape) for x in X]  # not told apart for sure
+    plain = FeatureClassifier(model=model).fit(X, codes)
+    named = FeatureClassifier(model=model).fit(X, labels[codes])
+    np.testing.assert_array_equal(named.classes_, labels)
+    np.testing.assert_allclose(named.predict_proba(X), plain.predict_proba(X))
+    np.testing.assert_array_equal(named.predict(X), labels[plain.predict(X)])
+
+
 def test_kernel_ridge_is_that_with_the_correlation_kernel(
     rng: np.random.Generator,
 ) -> None:
