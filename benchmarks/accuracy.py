@@ -77,12 +77,12 @@ BENCHMARKS = (
     Benchmark("multitask-state", "multitask_dev", "state", 60, 40, 20, others=OTHERS),
     Benchmark(
         "hcp21-identity", "hcp21", "participant_id", 50, 30, 10, n_points=50,
-        blends=(), others=("brainsymphony-random", "brainsymphony-frozen"),
+        others=("brainsymphony-random", "brainsymphony-frozen"),
     ),
     Benchmark("rest3site-site", "rest3site", "site", 120, 30, confounds=("age", "sex")),
     Benchmark(
         "tumor-group", "tumor", "group", 120, 30, floors=(*FLOORS, *SC_FLOORS),
-        headline=(*HEADLINE, "brainsymphony-scratch"), blends=(),
+        headline=(*HEADLINE, "brainsymphony-scratch"),
     ),
     Benchmark(
         "abide-dx", "abide_dev", "dx", 120, 15, 5,
