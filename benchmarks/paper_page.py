@@ -3,7 +3,7 @@
     python benchmarks/paper_page.py --results FOLDER --document PAGE.md
 
 FOLDER holds a folder per run: the --out of `paper.py`, `low_data.py`, `transfer.py`,
-`missing_modality.py` and `ablations.py`. Nothing is computed.
+`missing_modality.py`, `ablations.py` and `harmonisation.py`. Nothing is computed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TITLES = {
     "transfer": "Pretrained elsewhere",
     "missing_modality": "A modality that is missing",
     "ablations": "What each part is worth",
+    "harmonisation": "Sites, before and after harmonisation",
 }
 HEAD = """\
 # The paper's tasks
@@ -55,6 +56,7 @@ class Run:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse_args(argv)
     runs = sorted(find_runs(options.results), key=lambda r: [*TITLES].index(r.script))
+    options.document.parent.mkdir(parents=True, exist_ok=True)
     parts, said = [HEAD], set()
     for run in runs:
         if run.script not in said:
@@ -87,7 +89,7 @@ def section(run: Run, page: Path) -> str:
         "",
         f"`python {command(settings['command'])}`: {settings['n_scans']} scans of "
         f"{settings['n_groups']} people, {len(settings['splits'])} splits, "
-        f"{len(options['seeds'])} seed(s); fits of {', '.join(commits(run))}.",
+        f"{len(options.get('seeds', [0]))} seed(s); fits of {', '.join(commits(run))}.",
         "",
     ]
     curves = run.folder / "curves.md"

@@ -12,6 +12,7 @@ from bsym_sklearn.model.layers import check_choice
 LEARNING_RATES = (1e-4, 1e-2)
 WEIGHT_DECAYS = (1e-4, 3e-1)
 HIGHEST_DROPOUT = 0.6
+HIGHEST_HEAD_DROPOUT = 0.9  # what reads every region of a small cohort needs much
 LAYER_DECAYS = (0.5, 1.0)
 POOLINGS = ("regions", "mean")
 TRAINED = ("scratch", "streams", "finetuned")  # rows of a model that learn targets
@@ -21,10 +22,10 @@ def search_space(name: str, task: str = "classification") -> dict[str, Any]:
     """Return what may be tuned of a model by name.
 
     All networks have the same ranges of learning rate and weight decay, and beside them
-    what their estimator has of dropout, decay by layer and pooling. Their sizes are
-    those of `make_model`. Nothing is left to tune of linear models, on a frozen
-    embedding too, which choose their strength in `fit`. Blends have no space: each of
-    their members would need its own.
+    what their estimator has of dropout (of its head too), decay by layer and pooling.
+    Their sizes are those of `make_model`. Nothing is left to tune of linear models, on
+    a frozen embedding too, which choose their strength in `fit`. Blends have no space:
+    each of their members would need its own.
 
     Parameters
     ----------
@@ -68,6 +69,10 @@ def search_space(name: str, task: str = "classification") -> dict[str, Any]:
         space["pooling"] = distributions.CategoricalDistribution(POOLINGS)
     if name in NETWORKS or backbone == "brainsymphony":
         space["dropout"] = distributions.FloatDistribution(0.0, HIGHEST_DROPOUT)
+    if backbone == "brainsymphony":
+        space["head_dropout"] = distributions.FloatDistribution(
+            0.0, HIGHEST_HEAD_DROPOUT
+        )
     if name == "brainsymphony-finetuned":
         space["layer_decay"] = distributions.FloatDistribution(*LAYER_DECAYS)
     return space
