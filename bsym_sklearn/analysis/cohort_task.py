@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from bsym_sklearn.analysis.splits import (
     leave_one_group_out,
     task_of,
 )
+from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
 
 GROUP = "split_group"  # column of X: scans that stay together within training rows
 
@@ -130,6 +132,7 @@ def cohort_task(
     """
     n_own = int(cohort[target].notna().sum()) if target in cohort else 0
     if external is not None:
+        _check_regions_agree(cohort, external)
         cohort = pd.concat([cohort, external], ignore_index=True)
     needed = (target, groups, leave_out, *confounds)
     missing = [c for c in needed if c and c not in cohort]
@@ -140,7 +143,7 @@ def cohort_task(
         )
     if target in confounds:
         raise ValueError(f"The target {target!r} cannot be a confound of itself.")
-    cohort = cohort[cohort[target].notna()].reset_index(drop=True)
+    cohort = with_target(cohort, target)
     kind = task_of(cohort[target], kind)
     y = cohort[target].astype(str if kind == "classification" else float).to_numpy()
     if groups is None and "participant_id" in cohort:
@@ -158,3 +161,52 @@ def cohort_task(
         )
     X = cohort.drop(columns=target).assign(**{GROUP: members})
     return Task(target, X, y, kind, members, splits, tuple(confounds))
+
+
+def with_target(cohort: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Return the scans that have a target, with a warning if some have none.
+
+    Parameters
+    ----------
+    cohort : DataFrame
+        One row per scan.
+    target : str
+        Column.
+
+    Returns
+    -------
+    DataFrame
+        Numbered anew.
+
+    Warns
+    -----
+    BrainSymphonyWarning
+        If scans are left out.
+
+    Examples
+    --------
+    >>> from bsym_sklearn.data import make_cohort
+    >>> len(with_target(make_cohort(n_scans=12).data, "site"))
+    12
+    """
+    lacking = np.flatnonzero(cohort[target].isna())
+    if len(lacking):
+        warnings.warn(
+            f"{len(lacking)} of {len(cohort)} scans have no {target!r} and are left "
+            f"out, first scan {lacking[0]}.",
+            BrainSymphonyWarning,
+            stacklevel=3,
+        )
+    return cohort[cohort[target].notna()].reset_index(drop=True)
+
+
+def _check_regions_agree(cohort: pd.DataFrame, external: pd.DataFrame) -> None:
+    """Raise if two cohorts say that their regions are others, or in another order."""
+    tables = [one.attrs.get("regions") for one in (cohort, external)]
+    labels = [list(t["label"]) for t in tables if t is not None and "label" in t]
+    if len(labels) == 2 and labels[0] != labels[1]:
+        raise BrainDataError(
+            "The comparison needs the same regions in the external cohort. Got "
+            f"{labels[1][:3]}, ... instead of {labels[0][:3]}, ... Bring its scans "
+            "into this order with align_regions."
+        )

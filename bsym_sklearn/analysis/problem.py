@@ -56,15 +56,14 @@ class Problem:
     def fingerprint(self) -> str:
         """Return a name for scans, their table, targets and participants."""
         cohort = check_cohort(self.X, caller="compare")
-        table = ""
-        if cohort.covariates is not None:
-            text = cohort.covariates.astype(str)
-            hashes = pd.util.hash_pandas_object(text, index=False)
-            table = f"{joblib.hash(hashes.to_numpy())} {list(text.columns)}"
+        tables = [
+            None if table is None else [joblib.hash(_plain(table)), list(table)]
+            for table in (cohort.covariates, cohort.regions)
+        ]
         return hash_of(
             [
                 cohort.fingerprint(),
-                table,
+                tables,
                 self.y.tolist(),
                 self.groups.tolist(),
                 self.task,
@@ -178,3 +177,8 @@ def _joined(X: Any, other: Any) -> Any:
     if isinstance(X, np.ndarray) and isinstance(other, np.ndarray):
         return np.concatenate([X, other])
     return [*X, *other]
+
+
+def _plain(table: pd.DataFrame) -> list[list[Any]]:
+    """Return the cells of a table by column: 1, True and "1" are not the same."""
+    return [column.to_numpy().tolist() for _, column in table.items()]

@@ -29,6 +29,7 @@ from bsym_sklearn.cli.settings import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+OWN_SETTINGS = b"# bsym pretrain "  # how a file of settings begins
 MODELS = ("brainsymphony", "brainlm", "brain_jepa")
 EXAMPLES = """
 bsym pretrain cohort/ --out model/
@@ -141,10 +142,12 @@ def pretrain(
     """
     _check_out(out, overwrite=overwrite)
     default_place = out.with_name(f"{out.resolve().name}.checkpoints")
+    kept_settings = out.with_name(f"{out.resolve().name}.toml")
+    _check_beside(kept_settings, default_place, overwrite=overwrite)
     states = checkpoint_dir or default_place
     estimator = _make(model, size, seed, states, parameters, settings)
     X = source.open()
-    save_settings(out.with_name(f"{out.resolve().name}.toml"))
+    save_settings(kept_settings)
     begun = time.monotonic()
     estimator.fit(X)
     if is_main_process():
@@ -238,6 +241,26 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
             problem = "is there already. Add --overwrite, or choose another."
     if problem is not None:
         raise click.BadParameter(f"'{out}' {problem}", param_hint="--out")
+
+
+def _check_beside(settings: Path, states: Path, *, overwrite: bool) -> None:
+    """Raise before files that this command did not write are replaced or removed."""
+    own = False
+    if settings.is_file():
+        with settings.open("rb") as file:
+            own = file.read(len(OWN_SETTINGS)) == OWN_SETTINGS
+        if not own and not overwrite:
+            raise click.BadParameter(
+                f"'{settings}', where the settings are kept, is there already. Choose "
+                "another folder, or add --overwrite.",
+                param_hint="--out",
+            )
+    if states.is_dir() and any(states.iterdir()) and not own:
+        raise click.BadParameter(
+            f"'{states}', where a stopped training is kept, holds something else. "
+            "Choose another folder, or name it as --checkpoint-dir.",
+            param_hint="--out",
+        )
 
 
 def _remove_states(folder: Path) -> None:

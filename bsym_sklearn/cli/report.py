@@ -66,6 +66,7 @@ def report(
     The page loads nothing and can be mailed. It names participants, and is as
     confidential as the scans are.
     """
+    from bsym_sklearn.analysis.cohort_task import with_target
     from bsym_sklearn.report import make_report
 
     check_absent(out, overwrite=overwrite)
@@ -74,7 +75,7 @@ def report(
     y = None
     if target is not None:
         check_columns(X, source, target=target)
-        X = X[X[target].notna()].reset_index(drop=True)
+        X = with_target(X, target)
         y = X.pop(target).to_numpy()
     page = make_report(
         estimator,

@@ -81,6 +81,7 @@ def score_bundle(
     import numpy as np
     import pandas as pd
 
+    from bsym_sklearn.analysis.cohort_task import with_target
     from bsym_sklearn.analysis.fitted import count_parameters
     from bsym_sklearn.analysis.results import summarize
 
@@ -88,7 +89,7 @@ def score_bundle(
         raise click.UsageError("Missing option '--target'.")
     X = source.open()
     check_task_columns(X, source, judging)
-    X = X[X[judging.target].notna()].reset_index(drop=True)
+    X = with_target(X, judging.target)
     if level != "C":
         check_overlap(estimator, X)
     y = X.pop(judging.target)
@@ -185,7 +186,10 @@ def _as_labels(y: pd.Series, classes: np.ndarray) -> np.ndarray:
     import numpy as np
 
     texts = {str(label): label for label in classes.tolist()}
+    # a column of 0, 1 and a missing one is read as 0.0 and 1.0
     texts |= {str(float(x)): x for x in classes.tolist() if isinstance(x, int)}
+    whole = [x for x in classes.tolist() if isinstance(x, float) and x.is_integer()]
+    texts |= {str(int(x)): x for x in whole}
     for i, value in enumerate(y):
         if str(value) not in texts:
             raise BrainDataError(

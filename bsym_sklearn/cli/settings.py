@@ -75,7 +75,7 @@ def read_settings(
     """
     parse = json.loads if path.suffix.lower() == ".json" else tomllib.loads
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # no TOML, no JSON, or no text
         raise click.UsageError(f"'{path}' cannot be read: {error}") from error
     if not isinstance(content, dict):

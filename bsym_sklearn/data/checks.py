@@ -44,6 +44,7 @@ class ScanShape:
     modality: str
     shape: tuple[int, ...]
     label: str
+    regions: tuple[str, ...] | None = None  # as the columns are called, if they are
 
 
 def check_option(name: str, value: object, options: tuple[object, ...]) -> None:
@@ -155,6 +156,27 @@ def check_shapes(
             f"{scans[0].label}. Check how the regions were extracted."
         )
     return expected
+
+
+def check_region_order(
+    scans: Sequence[ScanShape], regions: pd.DataFrame | None, caller: str
+) -> None:
+    """Raise if the names of the same regions come in another order."""
+    named = [(scan, scan.regions) for scan in scans if scan.regions is not None]
+    if not named:
+        return
+    known = named[0][1]
+    if regions is not None and "label" in regions:
+        known = tuple(regions["label"].astype(str))
+    for scan, names in named:
+        if names != known and sorted(names) == sorted(known):
+            place = [a == b for a, b in zip(names, known, strict=True)].index(False)
+            raise BrainDataError(
+                f"{caller} needs the regions in the same order in every scan. Got "
+                f"{names[place]!r} instead of {known[place]!r} as region "
+                f"{place} of {scan.modality!r}, first in {scan.label}. Bring them into "
+                "one order with align_regions."
+            )
 
 
 def _expected_layout(modality: str) -> str:

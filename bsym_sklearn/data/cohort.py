@@ -15,6 +15,7 @@ from bsym_sklearn.data.checks import (
     ScanChecks,
     SymmetricSC,
     check_option,
+    check_region_order,
     check_shapes,
     check_values,
 )
@@ -345,6 +346,7 @@ def _check_columns(
         if isinstance(recording, ArrayRecording):
             check_values(recording.values, recording.modality, recording.label, checks)
     _check_region_table(columns.regions, shared, checks.caller)
+    check_region_order([r.describe() for r in present], columns.regions, checks.caller)
     return Cohort(
         fmri=fmri,
         sc=sc,

@@ -111,7 +111,12 @@ def _order(row: Row) -> tuple[str | int, ...]:
 
 
 def make_table(
-    rows: Sequence[Row], datasets: Sequence[Dataset], *, has_fmri: bool, has_sc: bool
+    rows: Sequence[Row],
+    datasets: Sequence[Dataset],
+    skipped: Skipped,
+    *,
+    has_fmri: bool,
+    has_sc: bool,
 ) -> pd.DataFrame:
     """Return the rows as a cohort, with the covariates of participants and sessions."""
     index = pd.RangeIndex(len(rows))
@@ -130,7 +135,7 @@ def make_table(
         own["fmri"] = as_column([row.fmri for row in rows], index)
     if has_sc:
         own["sc"] = as_column([row.sc for row in rows], index)
-    covariates = _read_covariates(rows, datasets)
+    covariates = _read_covariates(rows, datasets, skipped)
     clash = [
         name for name in covariates if name in {**columns, **own, "fmri": 0, "sc": 0}
     ]
@@ -142,7 +147,9 @@ def make_table(
     return pd.DataFrame({**columns, **dict(covariates.items()), **own}, index=index)
 
 
-def _read_covariates(rows: Sequence[Row], datasets: Sequence[Dataset]) -> pd.DataFrame:
+def _read_covariates(
+    rows: Sequence[Row], datasets: Sequence[Dataset], skipped: Skipped
+) -> pd.DataFrame:
     """Return the covariates of each row; a session's value goes before the person's."""
     participants = [row.key[0] for row in rows]
     table = read_participants(datasets)
@@ -155,6 +162,12 @@ def _read_covariates(rows: Sequence[Row], datasets: Sequence[Dataset]) -> pd.Dat
                 f"participants.tsv. Got {first!r} there and "
                 f"{participants[0]!r} in the files. Use the same ids in both."
             )
+        known = set(table.index)
+        skipped.extend(
+            ("participants.tsv", f"no row of {participant}, who has no covariates")
+            for participant in dict.fromkeys(participants)
+            if participant not in known
+        )
         found = table.reindex(participants).reset_index(drop=True)
     sessions = read_sessions(datasets, participants)
     if sessions is not None:

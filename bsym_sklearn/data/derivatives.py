@@ -194,6 +194,7 @@ def load_derivatives(
     cohort = make_table(
         rows,
         [folder.dataset for folder in folders],
+        skipped,
         has_fmri=fmri is not None,
         has_sc=sc is not None,
     )

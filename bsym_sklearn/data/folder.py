@@ -93,6 +93,12 @@ def load_cohort(
             f"load_cohort needs a column {fmri!r} or {sc!r} in participants.tsv. Got "
             f"the columns {list(table.columns)}. {LAYOUT}."
         )
+    for kind, name in present.items():
+        if name != kind and kind in table.columns:
+            raise BrainDataError(
+                f"load_cohort needs one column {kind!r}. Got {name!r} for it, and one "
+                f"of that name in participants.tsv. Rename {kind!r}."
+            )
     paths = {
         kind: [
             None if cell is None else _resolve(root, cell, f"row {i}, column {name!r}")
@@ -219,7 +225,11 @@ def _resolve(root: Path, cell: str, where: str) -> str:
             f"{where} of participants.tsv. Use paths relative to the folder, without "
             "'..' and without links that lead out of it."
         )
-    if not file.is_file():
+    try:
+        is_there = file.is_file()
+    except OSError:  # a name that no file can have
+        is_there = False
+    if not is_there:
         raise BrainDataError(
             f"load_cohort needs every file that participants.tsv names. Got no file "
             f"{cell!r}, first in {where}. Put it there, or write n/a in the cell."

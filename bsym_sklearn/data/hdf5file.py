@@ -48,7 +48,8 @@ class Hdf5File:
         """Return an array of real numbers."""
         try:
             with self._h5py.File(self.path, "r") as file:
-                return np.asarray(file[name][()])
+                values = np.asarray(file[name][()])
+                return values.T if file.userblock_size else values  # as MATLAB shows it
         except HDF5_ERRORS as error:
             raise ValueError(str(error)) from error
 

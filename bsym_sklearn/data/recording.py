@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
@@ -61,12 +61,15 @@ class Recording(ABC):
         (n_timepoints, n_regions) or (n_regions, n_regions), known without reading.
     dtype : numpy.dtype
         Type of the values as they are stored.
+    regions : tuple of str or None
+        Names of the columns, where they have some.
     """
 
     modality: str
     label: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    regions: tuple[str, ...] | None = None
 
     @abstractmethod
     def read(self, dtype: Any = np.float32, rows: slice = slice(None)) -> np.ndarray:
@@ -94,16 +97,23 @@ class Recording(ABC):
 
     def describe(self) -> ScanShape:
         """Return what the checks across scans need to know."""
-        return ScanShape(self.modality, self.shape, self.label)
+        return ScanShape(self.modality, self.shape, self.label, self.regions)
 
 
 class ArrayRecording(Recording):
     """A scan whose values lie in memory and were checked on entry."""
 
-    def __init__(self, values: np.ndarray, modality: str, label: str) -> None:
+    def __init__(
+        self,
+        values: np.ndarray,
+        modality: str,
+        label: str,
+        regions: tuple[str, ...] | None = None,
+    ) -> None:
         self.values = values
         self.modality = modality
         self.label = label
+        self.regions = regions
         self.shape = values.shape
         self.dtype = values.dtype
 
@@ -162,6 +172,8 @@ class FileRecording(Recording):
         self.shape = values.shape
         self.dtype = values.dtype
         self._size, self._mtime = _size_and_mtime(self.path)
+        if self.path.suffix in SEPARATORS:
+            self.regions = _parse_text(self.path, self._size, self._mtime)[1]
 
     def _load(self) -> np.ndarray:
         with self._named_errors():
@@ -253,7 +265,8 @@ def make_recording(
     if isinstance(cell, Tensor):
         cell = tensor_to_array(cell)
     values = as_real_array(cell, caller=checks.caller, modality=modality, label=label)
-    return ArrayRecording(values, modality, label)
+    regions = _names_of(cell.columns) if isinstance(cell, pd.DataFrame) else None
+    return ArrayRecording(values, modality, label, regions)
 
 
 def tensor_to_array(tensor: Tensor) -> np.ndarray:
@@ -290,7 +303,7 @@ def _size_and_mtime(path: Path) -> tuple[int, int]:
 def _open_file(path: Path) -> np.ndarray:
     """Open a .npy file without reading its values, or parse a text file."""
     if path.suffix != ".npy":
-        return _parse_text(path, *_size_and_mtime(path))
+        return _parse_text(path, *_size_and_mtime(path))[0]
     values = _map_npy(path)
     if not isinstance(values, np.ndarray):
         values.close()
@@ -319,14 +332,18 @@ def _parse_npy_header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 @lru_cache(maxsize=N_CACHED_TEXT_FILES)
-def _parse_text(path: Path, size: int, mtime: int) -> np.ndarray:  # noqa: ARG001
+def _parse_text(
+    path: Path,
+    size: int,  # noqa: ARG001
+    mtime: int,  # noqa: ARG001
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Parse a text file; `size` and `mtime` make the cache forget a changed file."""
     if path.suffix == ".1D":
-        values = _parse_afni(path)
+        values, names = _parse_afni(path), None
     else:
-        values = _parse_columns(path, SEPARATORS[path.suffix])
+        values, names = _parse_columns(path, SEPARATORS[path.suffix])
     values.flags.writeable = False
-    return values
+    return values, names
 
 
 def _parse_afni(path: Path) -> np.ndarray:
@@ -339,7 +356,10 @@ def _parse_afni(path: Path) -> np.ndarray:
     return np.array(rows, dtype=np.float64)
 
 
-def _parse_columns(path: Path, separator: str) -> np.ndarray:
+def _parse_columns(
+    path: Path, separator: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the numbers, and the names of their columns."""
     header = _read_header(path, separator)
     table = pd.read_csv(
         path,
@@ -349,12 +369,49 @@ def _parse_columns(path: Path, separator: str) -> np.ndarray:
         na_values=sorted(MISSING_NUMBERS),
         encoding="utf-8-sig",
     )
-    if header is not None and _has_row_names(header, table):
-        table = table.iloc[:, 1:]
+    if header is not None and len(header) == table.shape[1] - 1:
+        table = table.iloc[:, 1:]  # R names the rows, and not the column of names
+    elif header is not None and _has_row_names(header, table):
+        table, header = table.iloc[:, 1:], header[1:]
+    elif header is None and _is_numbered_header(table):
+        header, table = table.iloc[0].astype(int).astype(str).tolist(), table.iloc[1:]
     texts = [i for i, kind in enumerate(table.dtypes) if kind.kind not in "biuf"]
     if texts:
         raise ValueError(f"column {texts[0]} holds text")
-    return table.to_numpy()
+    values = table.to_numpy()
+    first, count = values[:, 0], np.arange(len(values))
+    if len(first) > 2 and (
+        np.array_equal(first, count) or np.array_equal(first, count + 1)
+    ):
+        raise ValueError("its first column counts the rows; write it without")
+    return values, None if header is None else _names_of(header)
+
+
+def _names_of(columns: Any) -> tuple[str, ...] | None:
+    """Return the names of columns, None where they are only numbered."""
+    names = tuple(str(name).strip() for name in columns)
+    return None if _counts(names) or len(set(names)) < len(names) else _one(names)
+
+
+@lru_cache(maxsize=N_CACHED_HEADERS)
+def _one(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same object for equal names: scans of a cohort share theirs."""
+    return names
+
+
+def _counts(names: Sequence[str]) -> bool:
+    """Say if names are 0, 1, 2, ... or 1, 2, 3, ..."""
+    numbers = [str(i) for i in range(len(names) + 1)]
+    return list(names) in (numbers[:-1], numbers[1:])
+
+
+def _is_numbered_header(table: pd.DataFrame) -> bool:
+    """Say if the first row has rising whole numbers, and others have not."""
+    if len(table) < 2 or table.shape[1] < 3 or any(k.kind != "f" for k in table.dtypes):
+        return False
+    first, rest = table.iloc[0].to_numpy(), table.iloc[1:].to_numpy()
+    is_rising = bool((first >= 0).all() and (np.diff(first) > 0).all())
+    return is_rising and bool((first % 1 == 0).all() and (rest % 1 != 0).any())
 
 
 def _read_header(path: Path, separator: str) -> list[str] | None:
@@ -362,10 +419,9 @@ def _read_header(path: Path, separator: str) -> list[str] | None:
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = next(csv.reader(file, delimiter=separator), [])
     first = [cell.strip() for cell in first]
-    n = len(first)
     # 0, 1, 2, ... is what pandas writes above an array without column names.
-    counted = n > 1 and first in ([str(i) for i in range(k, k + n)] for k in (0, 1))
-    return first if counted or not all(map(_is_number, first)) else None
+    is_counted = len(first) > 1 and _counts(first)
+    return first if is_counted or not all(map(_is_number, first)) else None
 
 
 def _is_number(text: str) -> bool:

@@ -216,8 +216,9 @@ def resample(x: np.ndarray, t_r: float, new_t_r: float) -> np.ndarray:
             f"resample needs a scan longer than half a new time point of {new_t_r} s. "
             f"Got {len(x)} time points of {t_r} s. Leave the scan out."
         )
-    if ratio == 1:
-        return x.astype(dtype)
+    if ratio == 1:  # but for a point or two of a long scan, repeated or cut
+        last = np.minimum(np.arange(n_new), len(x) - 1)
+        return x[last].astype(dtype)
     up, down = ratio.numerator, ratio.denominator
     first = x[0].astype(np.float64)
     slope = (x[-1] - first) / (len(x) - 1)

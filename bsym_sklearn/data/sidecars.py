@@ -26,6 +26,7 @@ MOTION_TABLES = (
     ("regressors", "confounds"),
 )
 DISPLACEMENT = "framewise_displacement"
+LONGEST_SECONDS = 60  # between volumes; more are milliseconds, which BIDS forbids
 
 
 class Sidecars:
@@ -105,7 +106,7 @@ class Sidecars:
                 reason = f"cannot be read as JSON ({error})"
         if reason is None:
             time = content.get("RepetitionTime") if isinstance(content, dict) else None
-            if time is None or _is_positive(time):
+            if time is None or _is_repetition_time(time):
                 return None if time is None else float(time)
             reason = f"RepetitionTime is {time!r} instead of a number of seconds"
         self.skipped.append((str(path), reason))
@@ -131,6 +132,6 @@ class Sidecars:
         return None
 
 
-def _is_positive(value: object) -> bool:
+def _is_repetition_time(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 < float(value) < math.inf  # type: ignore[arg-type]
+    return is_number and 0 < value <= LONGEST_SECONDS  # type: ignore[operator]

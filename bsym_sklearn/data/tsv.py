@@ -10,6 +10,9 @@ from bsym_sklearn.data.recording import MISSING_NUMBERS
 from bsym_sklearn.exceptions import BrainDataError
 
 _NAMES = {"\t": "tab", ",": "comma"}
+# BIDS, pandas and R write these. "None" may be a class, as of depression.
+_MISSING = {"", "n/a", "nan"}
+_MISSING_OF_R = "NA"
 
 
 def read_tsv(path: Path, *, caller: str, separator: str = "\t") -> pd.DataFrame:
@@ -32,6 +35,15 @@ def read_tsv(path: Path, *, caller: str, separator: str = "\t") -> pd.DataFrame:
             f"one that cannot be read ({error}). Write it with "
             f"DataFrame.to_csv(sep={separator!r})."
         ) from error
+    swallowed = table.map(
+        lambda cell: _holds_rows(str(cell), separator, table.shape[1])
+    )
+    if swallowed.any(axis=None):
+        row = int(swallowed.any(axis=1).idxmax())
+        raise BrainDataError(
+            f"{caller} needs quotes that open and close in one cell of '{path}'. Got a "
+            f"cell in row {row} that goes on in the next row. Remove the quotes."
+        )
     names = [str(name).strip() for name in table.iloc[0]]
     if len(set(names)) < len(names):
         raise BrainDataError(
@@ -42,18 +54,32 @@ def read_tsv(path: Path, *, caller: str, separator: str = "\t") -> pd.DataFrame:
 
 
 def with_none(column: pd.Series) -> list[str | None]:
-    """Return stripped texts, None for every spelling of a missing value."""
+    """Return stripped texts, None for what BIDS, pandas and R write for missing."""
     texts = ("" if text is None else str(text).strip() for text in column)
-    return [None if text.lower() in MISSING_NUMBERS else text for text in texts]
+    return [
+        None if text.lower() in _MISSING or text == _MISSING_OF_R else text
+        for text in texts
+    ]
 
 
 def parse_covariate(column: pd.Series) -> pd.Series:
-    """Return numbers if all that is present is a number, else text and None."""
+    """Return numbers if all that is present is a number, else text and None.
+
+    Among numbers, "None" and "null" are missing ones too.
+    """
     cells = with_none(column)
-    present = [cell for cell in cells if cell is not None]
+    words = [cell for cell in cells if cell is not None]
+    present = [cell for cell in words if cell.lower() not in MISSING_NUMBERS]
     is_code = any(cell[:1] == "0" and cell[1:2].isdigit() for cell in present)
-    if column.name != "participant_id" and not is_code:
+    no_numbers = not present and bool(words)
+    if column.name != "participant_id" and not is_code and not no_numbers:
         numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
         if numbers.notna().sum() == len(present):
             return numbers.set_axis(column.index)
     return pd.Series(cells, index=column.index, dtype=object)
+
+
+def _holds_rows(cell: str, separator: str, n_columns: int) -> bool:
+    """Say if a cell goes from a quote in one row to a quote in another."""
+    n_breaks = cell.count("\n")
+    return n_breaks > 0 and cell.count(separator) == n_breaks * (n_columns - 1) > 0

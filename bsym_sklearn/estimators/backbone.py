@@ -176,6 +176,7 @@ class BaseBrainSymphony(SavableMixin):
         n_gradients = min(N_GRADIENTS, max(cohort.n_regions - 2, 1))
         uses_gradients = "fmri" in wanted and self.positions == "gradient"
         self.modalities_ = wanted
+        self._check_rows(cohort, wanted)
         self.preprocessing_ = self._fit_preprocessing(
             cohort, wanted, self.window, n_gradients if uses_gradients else None
         )
@@ -262,6 +263,7 @@ class BaseBrainSymphony(SavableMixin):
         self._check_pretrained(backbone, cohort, wanted, given)
         used = tuple(m for m in wanted if m in backbone.modalities)
         self.modalities_ = used
+        self._check_rows(cohort, used)
         if not official:
             self._pretrained_on = seen_by(config)
             self.preprocessing_ = replace(fitted, modalities=used)

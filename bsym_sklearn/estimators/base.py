@@ -201,6 +201,9 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
             n_regions=n_regions,
         )
         if reset:
+            # A fit that fails from here on leaves nothing that half fits the new scans.
+            for name in ("net_", "n_partial_fits_"):
+                self.__dict__.pop(name, None)
             self.n_regions_ = self.n_features_in_ = cohort.n_regions
             self.regions_ = _region_names(cohort)
             self.region_table_ = describe_regions(cohort.regions)
@@ -209,7 +212,20 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
         else:
             self._check_modalities(X, cohort)
             self._check_length(cohort)
+            self._check_regions(cohort)
         return cohort
+
+    def _check_regions(self, cohort: Cohort) -> None:
+        """Refuse regions that are called otherwise, or come in another order."""
+        given, known = _region_names(cohort), self.regions_
+        is_named = cohort.regions is not None and "label" in cohort.regions
+        if given != known and is_named and "label" in self.region_table_:
+            r = [a == b for a, b in zip(given, known, strict=True)].index(False)
+            raise BrainDataError(
+                f"{type(self).__name__} needs the regions that it was fitted on, in "
+                f"their order. Got {given[r]!r} instead of {known[r]!r} as region {r}. "
+                "Bring the scans into the order of `regions_` with align_regions."
+            )
 
     def _check_length(self, cohort: Cohort) -> None:
         """Refuse single time points where `fit` scaled every scan by itself."""
@@ -240,12 +256,16 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
                 BrainSymphonyWarning,
                 stacklevel=4,
             )
+        self._check_rows(cohort, self.modalities_)
+
+    def _check_rows(self, cohort: Cohort, modalities: Sequence[str]) -> None:
+        """Refuse a row that has nothing of what the model reads."""
         for i, pair in enumerate(zip(cohort.fmri, cohort.sc, strict=True)):
             cells = dict(zip(MODALITIES, pair, strict=True))
-            if all(cells[m] is None for m in self.modalities_):
+            if all(cells[m] is None for m in modalities):
                 raise BrainDataError(
-                    f"{caller} needs one of {list(self.modalities_)} in every row. "
-                    f"Got neither, first in scan {i}. Leave the scan out."
+                    f"{type(self).__name__} needs one of {list(modalities)} in every "
+                    f"row. Got neither, first in scan {i}. Leave the scan out."
                 )
 
     def _select_modalities(self, cohort: Cohort) -> tuple[str, ...]:

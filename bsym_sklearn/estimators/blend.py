@@ -205,6 +205,7 @@ class BlendClassifier(ClassifierMixin, BaseBlend):
         """
         target = check_target(y, _num_samples(X), self)
         check_classification_targets(target)
+        self.__dict__.pop("weights_", None)  # of other classes
         self.classes_, codes = np.unique(target, return_inverse=True)
         if len(self.classes_) < 2:
             raise BrainDataError(
@@ -237,7 +238,7 @@ class BlendClassifier(ClassifierMixin, BaseBlend):
         ndarray of shape (n, n_classes)
             Rows sum to one; columns as in `classes_`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "weights_")
         each = np.stack([self._probabilities(member, X) for member in self.members_])
         return np.tensordot(self.weights_, self._calibrated(each), axes=1)
 
@@ -345,7 +346,7 @@ class BlendRegressor(RegressorMixin, BaseBlend):
         ndarray of shape (n,)
             In the unit of the target.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "weights_")
         return self.weights_ @ np.stack([m.predict(X) for m in self.members_])
 
 
@@ -410,4 +411,7 @@ def _weights(
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
     )
     weights = np.clip(found.x, 0, 1)
-    return weights / weights.sum()
+    # beside a member that has diverged, SLSQP may stay where it began
+    alone = np.array([loss(w) for w in np.eye(n_members)])
+    tried = [weights, 1 / np.maximum(alone, LOWEST_PROBABILITY)]
+    return min((w / w.sum() for w in tried), key=penalised)

@@ -227,6 +227,7 @@ def _to_array(values: Any, name: Any) -> np.ndarray:
     if not isinstance(values, list) or not isinstance(name, str):
         raise ValueError(f"an array needs a list and a type. Got {name!r}")
     dtype = np.dtype(name)
-    if dtype.kind not in "biufUO" or dtype.itemsize * len(values) > MAX_ARRAY:
+    n_values = np.array(values, dtype=object).size
+    if dtype.kind not in "biufUO" or dtype.itemsize * n_values > MAX_ARRAY:
         raise ValueError(f"an array cannot have the type {name!r}")
     return np.array(values, dtype=dtype)

@@ -97,6 +97,12 @@ class BaseFeatureModel(BaseEstimator):
         )
         rotated = prepare.fit_transform(X, y)
         groups = participants(X, self.group_column, type(self).__name__)
+        counts = np.full(len(y), True) if weights is None else weights > 0
+        if strata is None or set(y[counts]) == set(y):
+            # who counts for nothing cannot be a fold
+            rotated, y, groups = rotated[counts], y[counts], groups[counts]
+            strata = None if strata is None else strata[counts]
+            weights = None if weights is None else weights[counts]
         splits = inner_splits(groups, strata, self.n_inner_folds)
         fit_params = {} if weights is None else {"sample_weight": weights}
         with config_context(enable_metadata_routing=False):  # weights go to all parts
@@ -238,6 +244,7 @@ class FeatureClassifier(ClassifierMixin, BaseFeatureModel):
         """
         target = self._check_target(X, y)
         check_classification_targets(target)
+        self.__dict__.pop("pipeline_", None)  # of other classes
         self.classes_, codes = np.unique(target, return_inverse=True)
         if len(self.classes_) < 2:
             raise BrainDataError(
@@ -265,7 +272,7 @@ class FeatureClassifier(ClassifierMixin, BaseFeatureModel):
         ndarray of shape (n,)
             Class labels.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "pipeline_")
         return self.classes_[self.pipeline_.predict(X)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -281,7 +288,7 @@ class FeatureClassifier(ClassifierMixin, BaseFeatureModel):
         ndarray of shape (n, n_classes)
             Rows sum to one; columns as in `classes_`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "pipeline_")
         return self.pipeline_.predict_proba(X)
 
     def _fit_linear(
@@ -402,7 +409,7 @@ class FeatureRegressor(RegressorMixin, BaseFeatureModel):
         ndarray of shape (n,)
             In the unit of the target.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "pipeline_")
         return self.pipeline_.predict(X)
 
     def _fit_linear(

@@ -84,7 +84,10 @@ class Decoder:
                 total[row][start : start + n] += values[:n]
                 count[row][start : start + n] += 1
         return [
-            None if cell is None else whole / times
+            # NaN where no window was
+            None
+            if cell is None
+            else np.where(times, whole / np.maximum(times, 1), np.nan)
             for cell, whole, times in zip(
                 self.dataset.reader.cohort.fmri, total, count, strict=True
             )
@@ -147,8 +150,9 @@ class Decoder:
         for i, (values, mask) in enumerate(zip(decoded, masks, strict=True)):
             if values is not None:
                 scan: Any = read(i)
-                true = scan[mask].astype(np.float64)
-                error += float(((true - values[mask]) ** 2).sum())
+                shown = mask & np.isfinite(values)  # windows may not cover a scan
+                true = scan[shown].astype(np.float64)
+                error += float(((true - values[shown]) ** 2).sum())
                 truth.append(true)
         pooled = np.concatenate(truth) if truth else np.zeros(0)
         spread = float(((pooled - pooled.mean()) ** 2).sum()) if len(pooled) else 0.0

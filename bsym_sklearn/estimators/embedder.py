@@ -462,6 +462,8 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
 
     def _set_networks(self, cohort: Cohort) -> None:
         """Set the network of each region, if pooling needs it."""
+        for name in ("networks_", "network_names_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
         if self.pooling != "network":
             return
         table = pd.DataFrame() if cohort.regions is None else cohort.regions

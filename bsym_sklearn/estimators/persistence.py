@@ -224,7 +224,7 @@ class SavableMixin(BaseBrainEstimator):
         self.preprocessing_ = restore_preprocessing(config, tensors, task.backbone)
         load_weights(task, take_prefix(tensors, MODULE), source=type(self).__name__)
         settings = self._settings(self.max_epochs, None)
-        if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        if not _is_here(settings.device):
             settings = replace(settings, device="cpu")  # predict where it can
         self.net_ = make_net(task, settings, lr_scales=self._lr_scales(task))
         set_history(self.net_, config["history"])
@@ -272,3 +272,12 @@ def _without_places(params: Mapping[str, Any]) -> dict[str, Any]:
         name: None if name in ("checkpoint_dir", "pretrained") else value
         for name, value in params.items()
     }
+
+
+def _is_here(device: str) -> bool:
+    """Say if this machine has the device that a model was fitted on."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # of CUDA, of others
+        return False
+    return True

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def shared_participants(names: Iterable[object], seen: Iterable[str]) -> set[str
     Parameters
     ----------
     names : iterable
-        Of participants.
+        Of participants, with or without the ``sub-`` of BIDS: sub-1 is 1.
     seen : iterable of str
         Hashes, salted or not, of any number of models.
 
@@ -82,8 +83,10 @@ def shared_participants(names: Iterable[object], seen: Iterable[str]) -> set[str
     salts = _salts(seen)
     shared = set()
     for name in {str(name) for name in names}:
-        (plain,) = participant_hashes([name])
-        if any((_salted(plain, salt) if salt else plain) in seen for salt in salts):
+        bare = name.removeprefix("sub-")
+        hashes = participant_hashes([bare, f"sub-{bare}"])
+        pairs = product(hashes, salts)
+        if any((_salted(x, salt) if salt else x) in seen for x, salt in pairs):
             shared.add(name)
     return shared
 

@@ -21,6 +21,7 @@ Splits = list[tuple[np.ndarray, np.ndarray]]
 
 def unit_rows(X: np.ndarray) -> np.ndarray:
     """Return rows of mean 0 and norm 1; rows that do not vary become 0."""
+    X = np.asarray(X)  # a DataFrame, if scikit-learn is set to return them
     centred = X - X.mean(1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)

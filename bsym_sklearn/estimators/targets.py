@@ -6,6 +6,7 @@ holds their constructor and makes their network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -261,7 +262,10 @@ class ScanClassifierMixin(ClassifierMixin, TargetMixin):
         if self.class_weight is not None:
             # classes that this call lacks count as they would alone
             present = np.unique(y)
-            by_class = compute_class_weight(self.class_weight, classes=present, y=y)
+            class_weight = self.class_weight
+            if isinstance(class_weight, Mapping):
+                class_weight = {c: class_weight.get(c, 1) for c in present.tolist()}
+            by_class = compute_class_weight(class_weight, classes=present, y=y)
             by_scan = by_class[np.searchsorted(present, y)]
             weights = by_scan if weights is None else weights * by_scan
         return self._as_weights(weights)
@@ -302,9 +306,9 @@ class ScanRegressorMixin(RegressorMixin, TargetMixin):
         going_on = self.warm_start and hasattr(self, "net_")
         cohort = self._check_scans(X, reset=not going_on)
         y = self._check_y(y, len(cohort)).astype(np.float64)
-        if not going_on:
-            self._standardize_target(y)
         weights = self._sample_weights(sample_weight, len(y))
+        if not going_on:
+            self._standardize_target(y, weights)
         return self._fit(
             X,
             y,
@@ -338,10 +342,10 @@ class ScanRegressorMixin(RegressorMixin, TargetMixin):
         first = not hasattr(self, "net_")
         cohort = self._check_scans(X, reset=first)
         y = self._check_y(y, len(cohort)).astype(np.float64)
+        weights = self._sample_weights(sample_weight, len(y))
         if first:
-            self._standardize_target(y)
-        weights = self._as_weights(self._sample_weights(sample_weight, len(y)))
-        return self._partial_fit(cohort, self._encode(y), weights)
+            self._standardize_target(y, weights)
+        return self._partial_fit(cohort, self._encode(y), self._as_weights(weights))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted target of each scan.
@@ -362,10 +366,13 @@ class ScanRegressorMixin(RegressorMixin, TargetMixin):
     def _n_outputs(self) -> int:
         return 1
 
-    def _standardize_target(self, y: np.ndarray) -> None:
-        """Learn the location and scale of the target."""
-        self.y_mean_ = float(y.mean())
-        self.y_scale_ = float(y.std()) or 1.0
+    def _standardize_target(self, y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Learn the location and scale of the target, by weight."""
+        self.y_mean_ = float(np.average(y, weights=weights))
+        spread = y.std()
+        if weights is not None:
+            spread = np.average((y - self.y_mean_) ** 2, weights=weights) ** 0.5
+        self.y_scale_ = float(spread) or 1.0
 
     def _encode(self, y: np.ndarray) -> Tensor:
         """Return the standardised target."""

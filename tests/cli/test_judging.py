@@ -179,3 +179,21 @@ def test_labels_that_a_classifier_does_not_know_are_named(
     result = run(*given, code=3)
     assert "Got 'sleep', first in scan 0. It knows ['rest', 'task']." in result.stderr
     assert "whether the model has seen these people is not known" in result.stderr
+
+
+def test_labels_of_a_column_with_a_gap_are_those_of_the_model(
+    run, folder, tmp_path
+) -> None:
+    X = load_cohort(folder)
+    codes = (X["state"] == "task").astype(float)  # as a column with n/a is read
+    model = BrainSymphonyClassifier(dim=8, depth=1, max_epochs=1, random_state=0)
+    model.fit(X.drop(columns=["state"]), codes)
+    model.save_pretrained(tmp_path / "model")
+    table = X.assign(state=codes.astype(int).astype(str)).drop(columns="participant_id")
+    table.loc[3, "state"] = "n/a"
+    table.to_csv(tmp_path / "scans.tsv", sep="\t", index=False, na_rep="n/a")
+    result = run(
+        "evaluate", tmp_path / "scans.tsv", "--model", tmp_path / "model",
+        "--target", "state", "--level", "C",
+    )  # fmt: skip
+    assert "1 of 12 scans have no 'state' and are left out" in result.stderr

@@ -194,3 +194,18 @@ def test_a_folder_that_cannot_be_written_fails_before_training(
     place.mkdir(mode=0o500)
     result = run("pretrain", folder, "--out", place / "m", *FAST, code=1)
     assert "Permission denied" in result.stderr
+
+
+def test_files_of_others_beside_the_model_stay(run, folder, tmp_path) -> None:
+    out, notes = tmp_path / "model", tmp_path / "model.toml"
+    notes.write_text("# my notes\n")
+    result = run("pretrain", folder, "--out", out, *FAST, code=2)
+    assert "model.toml', where the settings are kept, is there" in result.stderr
+    assert notes.read_text() == "# my notes\n"
+    notes.unlink()
+    mine = tmp_path / "model.checkpoints" / "mine.safetensors"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    result = run("pretrain", folder, "--out", out, *FAST, code=2)
+    assert "model.checkpoints', where a stopped training is kept" in result.stderr
+    assert mine.read_text() == "mine"

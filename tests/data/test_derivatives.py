@@ -696,3 +696,20 @@ def test_hdf5_is_read_without_following_links(tmp_path: Path, kind: str) -> None
     X = load_derivatives(sc_dir=tmp_path)
     assert X.attrs["regions"]["label"].tolist() == list(LABELS)
     np.testing.assert_allclose(X["sc"][0], weights, rtol=1e-6)
+
+
+def test_participants_without_a_row_are_listed(bids: Path) -> None:
+    (bids / "participants.tsv").write_text("participant_id\tage\nsub-01\t31\n2\t45\n")
+    with pytest.warns(BrainSymphonyWarning, match=r"no row of sub-02, who has no cov"):
+        X = load(bids)
+    files = X.attrs["skipped"]
+    assert files["reason"].str.contains("sub-0[23]").sum() == 2
+    assert X.loc[X["participant_id"] == "sub-01", "age"].eq(31).all()
+
+
+@pytest.mark.parametrize("seconds", ["800", "1" + "0" * 400])
+def test_milliseconds_are_no_repetition_time(bids: Path, seconds: str) -> None:
+    func = bids / "derivatives" / "xcp_d" / "sub-02" / "ses-a" / "func"
+    next(func.glob("*_bold.json")).write_text(f'{{"RepetitionTime": {seconds}}}')
+    with pytest.warns(BrainSymphonyWarning, match="instead of a number of seconds"):
+        assert np.isnan(load(bids)["t_r"][3])

@@ -237,3 +237,60 @@ def test_region_table_is_kept(rng):
 def test_frames_that_would_mix_people_are_refused(arguments, message):
     with pytest.raises(BrainDataError, match=message):
         make_cohort_frame(**arguments)
+
+
+def test_none_is_a_class_and_among_numbers_missing(folder):
+    write(
+        folder,
+        "participant_id\tdepression\tscore\tsex\tfmri",
+        "01\tNone\t3\tNA\tfmri/s1.npy",
+        "02\tmild\tnone\tF\tfmri/s2.npy",
+        "03\tN/A\t4\tM\tfmri/s3.npy",
+    )
+    X = load_cohort(folder)
+    assert X["depression"].tolist() == ["None", "mild", None]
+    np.testing.assert_array_equal(X["score"], [3, np.nan, 4])
+    assert X["sex"].tolist() == [None, "F", "M"]
+
+
+def test_a_quote_does_not_swallow_the_next_row(folder):
+    write(
+        folder,
+        "participant_id\tnote\tfmri",
+        '01\t"left\tfmri/s1.npy',
+        '02\tright"\tfmri/s2.npy',
+    )
+    with pytest.raises(BrainDataError, match=r"in row 1 that goes on in the next row"):
+        load_cohort(folder)
+
+
+def test_two_columns_cannot_have_one_name(folder):
+    write(folder, "participant_id\tfmri\tbold", "01\ttask\tfmri/s1.npy")
+    with pytest.raises(BrainDataError, match=r"one column 'fmri'. Got 'bold' for it"):
+        load_cohort(folder, fmri="bold")
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_file(folder):
+    write(folder, "participant_id\tfmri", f"01\t{'a' * 300}.npy")
+    with pytest.raises(BrainDataError, match="needs every file"):
+        load_cohort(folder)
+
+
+def test_regions_in_another_order_are_refused(folder):
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    (folder / "regions.tsv").write_text("label\nLH\nRH\n")
+    for name, columns in (("a", ["LH", "RH"]), ("b", ["RH", "LH"])):
+        table = pd.DataFrame(x, columns=columns)
+        table.to_csv(folder / "fmri" / f"{name}.tsv", sep="\t", index=False)
+    write(folder, "participant_id\tfmri", "01\tfmri/a.tsv", "02\tfmri/s1.npy")
+    check_cohort(load_cohort(folder))
+    write(folder, "participant_id\tfmri", "01\tfmri/a.tsv", "02\tfmri/b.tsv")
+    message = r"'RH' instead of 'LH' as region 0 of 'fmri', first in scan 1 \(02\)"
+    with pytest.raises(BrainDataError, match=message):
+        check_cohort(load_cohort(folder))
+    (folder / "regions.tsv").unlink()
+    with pytest.raises(BrainDataError, match=message):
+        check_cohort(load_cohort(folder))
+    frames = [pd.DataFrame(x, columns=[*names]) for names in ("ab", "ba")]
+    with pytest.raises(BrainDataError, match="in the same order in every scan"):
+        check_cohort(frames)

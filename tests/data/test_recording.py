@@ -249,3 +249,28 @@ def test_zero_and_false_are_not_missing():
     assert not is_missing(10**400)
     assert not is_missing(np.zeros((2, 2)))
     assert is_missing(np.float32("nan"))
+
+
+def test_row_names_of_r_are_no_region(tmp_path, x):
+    lines = "".join(f"{i + 1},{','.join(map(str, row))}\n" for i, row in enumerate(x))
+    read = read_text(tmp_path / "a.csv", "A,B,C\n" + lines)
+    np.testing.assert_array_equal(read, x)
+
+
+def test_numbers_of_an_atlas_above_the_columns_are_no_time_point(tmp_path, x):
+    for header in ("0,1,3", "2001,2002,2101"):
+        read = read_text(tmp_path / "a.csv", f"{header}\n" + rows(x, ","))
+        np.testing.assert_array_equal(read, x)
+    whole = np.arange(12).reshape(4, 3) ** 2  # below too: all are data
+    read = read_text(tmp_path / "b.csv", rows(whole, ","))
+    np.testing.assert_array_equal(read, whole)
+
+
+@pytest.mark.parametrize("header", ["time,A,B,C\n", "Unnamed: 0,A,B,C\n", ""])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_counts_the_rows_is_refused(tmp_path, x, header, first):
+    lines = "".join(
+        f"{i + first},{','.join(map(str, row))}\n" for i, row in enumerate(x)
+    )
+    with pytest.raises(BrainDataError, match="first column counts the rows"):
+        read_text(tmp_path / "a.csv", header + lines)

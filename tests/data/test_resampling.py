@@ -166,3 +166,11 @@ def test_resampling_refuses_what_is_no_scan_or_no_time(rng):
         resample(np.zeros((1, 2)), 1.0, 2.0)
     with pytest.raises(BrainDataError, match=r"\(9,\)"):
         resample(np.zeros(9), 1.0, 2.0)
+
+
+@pytest.mark.parametrize(("new_t_r", "expected"), [(2.0009, 2999), (1.9991, 3001)])
+def test_a_ratio_close_to_one_keeps_the_documented_length(new_t_r, expected):
+    x = np.random.default_rng(0).normal(size=(3000, 2))
+    resampled = resample(x, 2.0, new_t_r)
+    assert len(resampled) == round(3000 * 2.0 / new_t_r) == expected
+    np.testing.assert_array_equal(resampled[:2999], x[:2999])

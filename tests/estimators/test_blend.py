@@ -24,6 +24,7 @@ from bsym_sklearn import (
     NetworkClassifier,
 )
 from bsym_sklearn.data import check_cohort
+from bsym_sklearn.estimators.blend import _weights
 
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
 N = 60
@@ -295,3 +296,17 @@ def test_what_cannot_be_blended_is_named() -> None:
     X.loc[3, "participant_id"] = None
     with pytest.raises(BrainDataError, match="BlendClassifier needs 'participant_id'"):
         blend("good").fit(X, y)
+
+
+@pytest.mark.parametrize("factor", [1e2, 1e3, 3e3, 3e4, 1e6, 1e9])
+def test_a_member_that_has_diverged_gets_no_weight(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=N)
+    said = np.stack([y + 0.5 * rng.normal(size=N), factor * rng.normal(size=N)])
+
+    def loss(w: np.ndarray) -> float:
+        return float(((w @ said - y) ** 2).mean())
+
+    weights = _weights(loss, 2, N)
+    assert loss(weights) < 0.5
+    assert weights[1] < 0.02

@@ -338,3 +338,21 @@ def test_real_scans_are_classified_as_well_as_is_known(
     order = {"average": "macro", "multi_class": "ovr"}
     scores = probabilities[:, 1] if len(model.classes_) == 2 else probabilities
     assert roc_auc_score(y[test], scores, **order) > lowest
+
+
+def test_who_counts_for_nothing_is_no_inner_fold(cohort: Bunch) -> None:
+    X = cohort.data.assign(site=np.arange(len(cohort.data)) % 4)
+    weights = (X["site"] > 0).astype(float).to_numpy()
+    for model in MODELS:
+        fitted = FeatureClassifier(model=model, group_column="site")
+        alone = clone(fitted).fit(X[weights > 0], cohort.target[weights > 0])
+        fitted.fit(X, cohort.target, sample_weight=weights)
+        assert fitted.best_params_ == alone.best_params_
+
+
+def test_kernels_of_frames_are_those_of_arrays(cohort: Bunch) -> None:
+    expected = FeatureClassifier(model="kernel_ridge").fit(cohort.data, cohort.target)
+    with config_context(transform_output="pandas"):
+        fitted = clone(expected).fit(cohort.data, cohort.target)
+        said = fitted.predict_proba(cohort.data)
+    np.testing.assert_allclose(said, expected.predict_proba(cohort.data))

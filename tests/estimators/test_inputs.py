@@ -28,6 +28,7 @@ from bsym_sklearn import (
     BrainSymphonyWarning,
 )
 from bsym_sklearn.data import make_cohort
+from bsym_sklearn.data.folder import RegionTable
 
 N, R, T = 8, 5, 30
 # float64: padding and other batches then change no more than rounding.
@@ -591,3 +592,72 @@ def test_tables_remember_names_and_scans_do_not():
     with pytest.raises(ValueError, match="feature names should match"):
         model.transform(table.rename(columns={"a": "z"}))
     assert not hasattr(model.fit(make_frame()), "feature_names_in_")
+
+
+def with_labels(X: pd.DataFrame, labels: str) -> pd.DataFrame:
+    """Return the scans with names for their regions."""
+    X = X.copy()
+    X.attrs["regions"] = RegionTable({"label": [*labels]})
+    return X
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_regions_of_prediction_are_those_of_fit(estimator: Any) -> None:
+    X = make_frame()
+    y = np.arange(N) % 2
+    model = estimator(**TINY).fit(with_labels(X, "abcde"), y)
+    predict = getattr(model, "predict", None) or model.transform
+    predict(with_labels(X, "abcde"))
+    bare = make_frame().copy()
+    bare.attrs = {}
+    predict(bare)  # without names
+    with pytest.raises(BrainDataError, match=r"Got 'c' instead of 'b' as region 1"):
+        predict(with_labels(X, "acbde"))
+
+
+def test_a_row_without_the_modality_that_is_read_is_refused_by_fit() -> None:
+    X = make_frame().copy()
+    X["fmri"] = [None, *X["fmri"][1:]]
+    for modalities in ("fmri", "sc"):
+        if modalities == "sc":
+            X = make_frame().copy()
+            X["sc"] = [None, *X["sc"][1:]]
+        model = BrainSymphonyEmbedder(**TINY, modalities=modalities)
+        with pytest.raises(BrainDataError, match=r"Got neither, first in scan 0"):
+            model.fit(X)
+
+
+def test_a_refit_that_fails_leaves_nothing_to_predict_with() -> None:
+    X, y = make_frame(), np.arange(N) % 2
+    model = BrainSymphonyClassifier(**TINY).fit(X, y)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(X, np.where(y, "a", "b"), sample_weight=-np.ones(N))
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    regressor = BrainSymphonyRegressor(**TINY).fit(X, y)
+    with pytest.raises(BrainDataError):  # refused at the door: the old fit stays
+        regressor.fit([], y)
+    assert np.isfinite(regressor.predict(X)).all()
+
+
+def test_a_target_that_counts_for_nothing_sets_no_scale() -> None:
+    X, y = make_frame(), np.arange(N, dtype=float)
+    weights = np.ones(N)
+    y[0], weights[0] = 1e6, 0
+    model = BrainSymphonyRegressor(**TINY).fit(X, y, sample_weight=weights)
+    assert (model.y_mean_, model.y_scale_) == (y[1:].mean(), y[1:].std())
+    assert np.abs(model.predict(X)).max() < 100
+
+
+def test_a_dict_of_class_weights_need_not_name_all_classes() -> None:
+    X, y = make_frame(), np.arange(N) % 2
+    model = BrainSymphonyClassifier(**TINY, class_weight={1: 2.0})
+    model.partial_fit(X, y, classes=[0, 1])
+    model.partial_fit(X[y == 0], y[y == 0])
+    assert model.n_partial_fits_ == 1
+    assert not hasattr(model.fit(X, y), "n_partial_fits_")
+
+
+def test_windows_that_do_not_cover_a_scan_leave_a_score() -> None:
+    model = BrainSymphonyEmbedder(**TINY, n_windows=1, window=10).fit(make_frame())
+    assert np.isfinite(model.score(make_frame()))

@@ -124,3 +124,10 @@ def test_tables_of_regions_lose_paths_and_what_is_no_text_or_number():
         "network": ["n", None],
     }
     assert describe_regions(None) == {}
+
+
+def test_the_prefix_of_bids_makes_nobody_another_person():
+    plain = add_participants([], ["sub-1", "2"])
+    salted = unpack_participants(pack_participants(plain))
+    for seen in (plain, salted):
+        assert shared_participants(["1", "sub-2", "3"], seen) == {"1", "sub-2"}
