@@ -188,7 +188,7 @@ def report(
     """Write tables, predictions and settings; return the summary and the text."""
     tests = {"metric": options.metric, "rope": options.rope}
     if reference is None:
-        plain = summarize(results, metric=options.metric, n_resamples=1)
+        plain = summarize(results, metric=options.metric, n_resamples=0)
         reference = strongest_rival(plain)
     summary = summarize(results, reference=reference, **tests)
     said = [*conclusions(results, reference=reference, **tests), *notes]

@@ -156,12 +156,16 @@ def report(
     benchmark: Benchmark, task: Task, folder: Path, results: pd.DataFrame
 ) -> str:
     """Write the tables of one benchmark; return them as text."""
-    reference = strongest_rival(summarize(results, n_resamples=1))
+    reference = strongest_rival(summarize(results, n_resamples=0))
     summary = summarize(results, reference=reference)
     settings: dict[str, Any] = describe(task, vars(benchmark))
     settings["metric"] = summary.attrs["metric"]
     ours = next(model for model in OURS if model in set(results["model"]))
-    test = headline_test(results, ours, random_state=0)
+    # Windows of a scan keep one person: whole scans are shuffled.
+    units = None
+    if benchmark.n_points is not None:
+        units = task.X["scan"].astype(str) + "-" + task.X["half"].astype(str)
+    test = headline_test(results, ours, units=units, random_state=0)
     settings["headline"] = {"model": ours, "p_value": test.p_value}
     text = write_results(
         folder, results, summary, conclusions(results, reference=reference), settings

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = run(task, models, folder, options)
     tests = {"metric": options.metric, "rope": options.rope}
     reference = options.reference or strongest_rival(
-        summarize(results, metric=options.metric, n_resamples=1)
+        summarize(results, metric=options.metric, n_resamples=0)
     )
     notes = conclusions(results, reference=reference, **tests)
     summary = summarize(results, reference=reference, **tests)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from bsym_sklearn.analysis.fitted import chosen_parameters, count_parameters
 from bsym_sklearn.analysis.memory import PeakMemory, one_thread
@@ -341,6 +342,12 @@ def class_outputs(model: Any, X: Any, classes: np.ndarray) -> tuple[np.ndarray, 
         values = np.asarray(model.decision_function(X), dtype=float)
         if values.ndim == 1:
             values = np.stack([-values, values], axis=1)
+        last = model[-1] if isinstance(model, Pipeline) else model
+        if getattr(last, "decision_function_shape", "") == "ovo" and len(classes) > 2:
+            raise ValueError(
+                "compare needs one score per class. Got decision_function_shape='ovo', "
+                "one per pair of classes. Set it to 'ovr'."
+            )
     least = 0.0 if are_probabilities else values.min() - 1
     outputs = np.full((len(values), len(classes)), least)
     outputs[:, np.searchsorted(classes, model.classes_)] = values

@@ -258,6 +258,8 @@ def shrunk_effects(standard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     n_rows, n_features = standard.shape
     gamma_hat, delta_hat = standard.mean(axis=0), standard.var(axis=0, ddof=1)
+    if not delta_hat.any():  # equal rows: nothing is known of the scale
+        return gamma_hat, np.ones(n_features)
     if n_features < 2:
         return gamma_hat, delta_hat
     centre, spread = gamma_hat.mean(), gamma_hat.var(ddof=1)

@@ -183,6 +183,9 @@ def compare(
         external=external,
         group_column=group_column,
     )
+    drawn = tuple(int(seed) for seed in seeds)
+    if not drawn:
+        raise ValueError("compare needs at least one seed. Got none.")
     entries = make_entries(
         models,
         problem,
@@ -198,7 +201,7 @@ def compare(
     for entry in entries:
         check_weights(entry, problem, splits, level, group_column)
     with _open(store) as cells:
-        plan = _plan(entries, problem, splits, tuple(seeds), level, n_trials)
+        plan = _plan(entries, problem, splits, drawn, level, n_trials)
         _run_all([cell for _, cell in plan], problem, cells, n_jobs, verbose)
         rows = [
             _as_row(entry, cell, problem, level, cells.read(cell.key) or {})

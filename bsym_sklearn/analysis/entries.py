@@ -164,10 +164,12 @@ def _check_needs(
 
 def _given_weights(entry: Entry) -> list[str]:
     """Return the folders of weights that a model was given."""
-    params = entry.candidate.estimator.get_params(deep=True)
+    candidate = entry.candidate
+    parts = [x for x in (candidate.estimator, candidate.pretrainer) if x is not None]
     return [
         str(value)
-        for name, value in params.items()
+        for part in parts
+        for name, value in part.get_params(deep=True).items()
         if name.split("__")[-1] == "pretrained" and value is not None
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from bsym_sklearn.analysis.resampling import PermutationTest, Seed, permutation_test
 from bsym_sklearn.analysis.results import find_label
@@ -15,6 +16,7 @@ def headline_test(
     model: str,
     *,
     metric: str | None = None,
+    units: ArrayLike | None = None,
     n_permutations: int = 1000,
     random_state: Seed = None,
 ) -> PermutationTest:
@@ -36,7 +38,11 @@ def headline_test(
     model : str
         Name or label.
     metric : str or None, default=None
-        Score. None: AUROC of two classes, accuracy of more, R2 of values.
+        Score. None: AUROC of two classes, accuracy of more, R2 of values. Folds in
+        which it is not defined do not count.
+    units : array-like of shape (n_rows,) or None, default=None
+        For each row of the scans that were compared, what it is exchanged with, as of
+        windows their scan: they all keep one target. None: as said above.
     n_permutations : int, default=1000
         Shuffles; p can be no smaller than 1 / (1 + n_permutations).
     random_state : int, RandomState or None, default=None
@@ -50,7 +56,7 @@ def headline_test(
     Raises
     ------
     ValueError
-        If there is no such model.
+        If there is no such model, it has no probabilities, or no fold has a score.
 
     References
     ----------
@@ -80,23 +86,43 @@ def headline_test(
         metric = headline_metric(task, 0 if classes is None else len(classes))
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
 
+    if classes is not None and any(x is None for x in cells["y_proba"]):
+        raise ValueError(
+            f"headline_test needs probabilities. Got {model!r} without predict_proba. "
+            "Calibrate it first, as with CalibratedClassifierCV."
+        )
+
+    def score_of(k: int, y: np.ndarray) -> float:
+        return float(
+            np.mean(
+                [
+                    one_score(metric, y[fold_of == k], predicted, outputs, classes)
+                    for predicted, outputs in folds[k][["y_pred", "y_proba"]].to_numpy()
+                ]
+            )
+        )
+
+    defined = [k for k in range(len(folds)) if np.isfinite(score_of(k, truth))]
+    if not defined:
+        raise ValueError(
+            f"headline_test needs a fold in which {metric!r} is defined. Got none of "
+            f"{len(folds)}. Choose another metric, or larger folds."
+        )
+
     def score(y: np.ndarray) -> float:
-        scores = [
-            [
-                one_score(metric, y[fold_of == k], predicted, outputs, classes)
-                for predicted, outputs in fold[["y_pred", "y_proba"]].to_numpy()
-            ]
-            for k, fold in enumerate(folds)
-        ]
-        return sign * float(np.mean([np.mean(seeds) for seeds in scores]))
+        return sign * float(np.mean([score_of(k, y) for k in defined]))
 
     one_target_each = pd.Series(truth).groupby(groups).nunique().max() == 1
-    units, blocks = (groups, fold_of) if one_target_each else (None, groups)
+    if units is not None:
+        members = np.asarray(units)[_of_scans(folds, "rows")].astype(str)
+        within = fold_of
+    else:
+        members, within = (groups, fold_of) if one_target_each else (None, groups)
     return permutation_test(
         score,
         truth,
-        blocks=blocks,
-        units=units,
+        blocks=within,
+        units=members,
         n_permutations=n_permutations,
         random_state=random_state,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import joblib
@@ -116,6 +117,7 @@ def make_problem(
     if external is not None:
         n = len(target)
         other = _members(external[0], external[1], None, group_column, prefix="new ")
+        _check_external(X, external[0], group_column)
         X = _joined(X, external[0])
         target = np.concatenate([target, _as_target(external[1], task)])
         members = np.concatenate([members, other])
@@ -130,6 +132,26 @@ def make_problem(
     if groups is not None and isinstance(X, pd.DataFrame) and group_column not in X:
         X = X.assign(**{group_column: members})
     return Problem(X, target, members, task), splits
+
+
+def _check_external(X: Any, other: Any, column: str) -> None:
+    """Raise if a participant is in both cohorts, whatever `groups` are."""
+    if not all(isinstance(x, pd.DataFrame) and column in x for x in (X, other)):
+        return
+    people, tested = ({_as_id(name) for name in x[column]} for x in (X, other))
+    shared = people & tested
+    if shared:
+        raise ValueError(
+            f"compare needs other participants in the external cohort. Got "
+            f"{len(shared)} that are in both, such as {min(shared)!r}. Leave them out "
+            "of one."
+        )
+
+
+def _as_id(name: Any) -> str:
+    """Return a participant as text; 1.0, of a column with gaps, is 1."""
+    whole = isinstance(name, Real) and float(name).is_integer()
+    return str(int(name) if whole else name)
 
 
 def _as_target(y: ArrayLike, task: str) -> np.ndarray:

@@ -375,14 +375,15 @@ def degeneracy(
     y, predicted = np.asarray(y_true), np.asarray(y_pred)
     check_consistent_length(y, predicted)
     continuous = any(np.issubdtype(x.dtype, np.floating) for x in (y, predicted))
+    varies = len(np.unique(y)) > 1  # else the same for all may be right
     if continuous:
-        constant = bool(predicted.std() <= CONSTANT * y.std())
+        constant = varies and bool(predicted.std() <= CONSTANT * y.std())
     else:
-        constant = len(np.unique(predicted)) == 1
+        constant = varies and len(np.unique(predicted)) == 1
     flat = False
     if outputs is not None:
         columns = np.asarray(outputs, dtype=float).reshape(len(y), -1)
-        flat = bool((np.ptp(columns, axis=0) <= CONSTANT).all())
+        flat = varies and bool((np.ptp(columns, axis=0) <= CONSTANT).all())
     classes = np.unique(y)
     looks_positive = False
     if not continuous and len(classes) == 2:

@@ -149,10 +149,10 @@ def summarize(
         )
     label = None if reference is None else find_label(table, reference)
     one_split = len(matrices[metric]) == 1
-    if one_split:
+    if one_split and n_resamples:
         options = {"n_resamples": n_resamples, "confidence": confidence}
         _add_bootstrap(table, results, metric, label, **options)
-    elif label is not None:
+    elif label is not None and not one_split:
         signed = -matrices[metric] if metric in LOWER_IS_BETTER else matrices[metric]
         tests = _tests(signed, label, fraction, rope, confidence)
         table = table.join(tests)
@@ -305,11 +305,19 @@ def _add_bootstrap(
     **options: Any,
 ) -> None:
     """Add intervals and tests on one split, by resampling participants."""
-    by_label = dict(list(results.groupby("label", sort=False)))
+    by_label = {
+        label: cells
+        for label, cells in results.groupby("label", sort=False)
+        if cells.iloc[0]["classes"] is None or cells.iloc[0]["y_proba"] is not None
+    }  # scores of others were taken from what is not kept
+    ends_of = [f"{metric}_low", f"{metric}_high"]
+    if reference is not None:
+        ends_of += [*DIFFERENCE, "p_value", "p_holm"]
+    table[ends_of] = np.nan
     for label, cells in by_label.items():
         found = _bootstrap(cells, None, metric, **options)
         table.loc[label, [f"{metric}_low", f"{metric}_high"]] = found.low, found.high
-    others = [] if reference is None else [x for x in by_label if x != reference]
+    others = [x for x in by_label if x != reference] if reference in by_label else []
     for label in others:
         found = _bootstrap(by_label[label], by_label[reference], metric, **options)
         ends = [found.estimate, found.low, found.high]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -343,9 +344,9 @@ def as_splits(
     >>> splits[0].name, splits[0].test
     ('split 1', array([2]))
     """
-    if isinstance(cv, int):
+    if isinstance(cv, Integral):
         return grouped_folds(
-            y, groups, task=task, n_folds=cv, n_repeats=n_repeats, seed=seed
+            y, groups, task=task, n_folds=int(cv), n_repeats=n_repeats, seed=seed
         )
     if hasattr(cv, "split"):
         cv = cv.split(np.zeros((len(y), 1)), y, groups)
@@ -368,7 +369,10 @@ def as_splits(
 
 def _numbered(rows: Any, i: int) -> Split:
     """Return a pair of row numbers as a split."""
-    train, test = (np.asarray(side, dtype=int) for side in rows)
+    sides = (np.asarray(side) for side in rows)
+    train, test = (
+        np.flatnonzero(x) if x.dtype == bool else x.astype(int) for x in sides
+    )
     return Split(train, test, f"split {i + 1}")
 
 

@@ -112,6 +112,11 @@ def corrected_t_test(
     ValueError
         If there are fewer than two splits or a score is not finite.
 
+    Notes
+    -----
+    Where the difference is the same on all n splits, there is no spread to test with,
+    and p is that of a sign test, :math:`2^{1 - n}`.
+
     References
     ----------
     .. [1] Nadeau and Bengio (2003). Inference for the generalization error. Machine
@@ -134,12 +139,13 @@ def corrected_t_test(
         include_boundaries="neither",
     )
     n_free = len(difference) - 1
-    if scale == 0:
-        statistic = 0.0 if mean == 0 else math.copysign(math.inf, mean)
-    else:
-        statistic = mean / scale
     half = scale * float(stats.t.ppf((1 + confidence) / 2, n_free))
-    p_value = 2 * float(stats.t.sf(abs(statistic), n_free))
+    if scale > 0:
+        statistic = mean / scale
+        p_value = 2 * float(stats.t.sf(abs(statistic), n_free))
+    else:
+        statistic = 0.0 if mean == 0 else math.copysign(math.inf, mean)
+        p_value = 1.0 if mean == 0 else 2 * _all_on_one_side(difference)
     return TTest(mean, mean - half, mean + half, statistic, p_value)
 
 
@@ -190,12 +196,22 @@ def bayesian_t_test(
     mean, scale = _corrected_moments(difference, test_fraction)
     check_scalar(rope, "rope", (int, float), min_val=0)
     if scale == 0:
-        worse, better = float(mean < -rope), float(mean > rope)
+        sure = 1 - _all_on_one_side(difference)
+        worse, better = sure * float(mean < -rope), sure * float(mean > rope)
     else:
         n_free = len(difference) - 1
         worse = float(stats.t.cdf((-rope - mean) / scale, n_free))
         better = float(stats.t.sf((rope - mean) / scale, n_free))
     return Posterior(worse, max(0.0, 1 - worse - better), better)
+
+
+def _all_on_one_side(difference: np.ndarray) -> float:
+    """Return the chance that signs are those of equal differences, by a coin.
+
+    Scores move in steps, so that the difference can be the same on all of a few splits:
+    a spread of zero that says nothing about the next split.
+    """
+    return 0.5 ** len(difference)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import joblib
@@ -159,6 +160,8 @@ def describe(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Mapping):
         return [[describe(name), describe(item)] for name, item in value.items()]
     if isinstance(value, list | tuple):
@@ -167,6 +170,8 @@ def describe(value: Any) -> Any:
         return [describe(x) for x in (value.func, value.args, value.keywords)]
     if isinstance(value, type) or hasattr(value, "__code__"):
         return _describe_code(value)
+    if hasattr(value, "_score_func"):  # a scorer, whose text has the name only
+        return [describe(x) for x in (value._score_func, value._kwargs, repr(value))]
     if hasattr(value, "get_params"):
         params = value.get_params(deep=False)
         found = {name: _describe_parameter(name, x) for name, x in params.items()}
@@ -195,7 +200,26 @@ def _describe_code(value: type | Callable[..., Any]) -> list[str]:
     if code is not None:
         plain = [x for x in code.co_consts if isinstance(x, str | int | float)]
         parts += [code.co_code.hex(), repr(plain), repr(code.co_names)]
+        parts += [part for part in _bound(value) if part]
     return parts
+
+
+def _bound(function: Any) -> Iterator[str]:
+    """Yield what a function does beside its own code, empty where there is nothing."""
+    for name in ("__defaults__", "__kwdefaults__"):
+        given = getattr(function, name, None)
+        yield json.dumps(describe(given)) if given else ""
+    owner = getattr(function, "__self__", None)  # of a method
+    yield json.dumps(describe(owner)) if owner is not None else ""
+    inner = getattr(function, "__closure__", None) or ()
+    for cell in inner:
+        if cell.cell_contents is not function:  # which may call itself
+            yield json.dumps(describe(cell.cell_contents))
+    for constant in function.__code__.co_consts:
+        if isinstance(constant, tuple):
+            yield repr(constant)
+        elif isinstance(constant, CodeType):  # a function within
+            yield constant.co_code.hex() + repr(constant.co_names)
 
 
 def _is_whole(record: Any, key: str) -> bool:

@@ -108,7 +108,7 @@ def conclusions(
     >>> sentences[0].startswith("Best AUROC of 2 models over 2 splits: ")
     True
     """
-    plain = summarize(results, metric=metric, n_resamples=1)  # for the means only
+    plain = summarize(results, metric=metric, n_resamples=0)  # for the means only
     metric = str(plain.attrs["metric"])
     best = _best(plain)
     label = (

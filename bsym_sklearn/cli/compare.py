@@ -150,7 +150,7 @@ def compare(
         names, task, judging, level=level, store=out, n_trials=n_trials
     )
     best = reference or strongest_rival(
-        summarize(results, metric=metric, n_resamples=1)
+        summarize(results, metric=metric, n_resamples=0)
     )
     tests: dict[str, Any] = {"metric": metric, "reference": best, "rope": rope}
     tests["n_resamples"] = judging.n_resamples

@@ -13,14 +13,22 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
 
-from bsym_sklearn import BrainSymphonyClassifier, BrainSymphonyEmbedder
+from bsym_sklearn import (
+    BrainSymphonyClassifier,
+    BrainSymphonyEmbedder,
+    ConnectivityFeatures,
+    make_candidate,
+)
 from bsym_sklearn.analysis import cells
 from bsym_sklearn.analysis.comparison import compare
 from bsym_sklearn.analysis.scores import METRICS
 from bsym_sklearn.analysis.splits import Split
 from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.data import make_cohort
+from bsym_sklearn.data.folder import RegionTable
 from bsym_sklearn.estimators.features import RegionAmplitude
 from bsym_sklearn.estimators.registry import Candidate
 from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
@@ -318,8 +326,17 @@ def test_another_cohort_is_the_test(people) -> None:
     assert table["rows"].iloc[0].tolist() == list(range(24, 34))
     assert table[["n_train", "n_test"]].to_numpy().tolist() == [[24, 10]]
     np.testing.assert_array_equal(table["y_true"].iloc[0], y[:10])
-    with pytest.raises(ValueError, match="Got 5 in both, first 'p0' in 'external'"):
-        compare({"linear": LINEAR}, X, y, external=(X[:10], y[:10]))
+    families = X["site"].astype(str).to_numpy()  # whatever the groups are
+    numbered = X.assign(participant_id=range(24))
+    with_gaps = others.assign(participant_id=np.arange(10.0))  # 1.0 is 1
+    for groups, cohort, tested in (
+        (None, X, X[:10]),
+        (families, X, X[:10]),
+        (None, numbered, with_gaps),
+    ):
+        external = (tested, y[:10])
+        with pytest.raises(ValueError, match=r"Got \d+ that are in both, such as"):
+            compare({"linear": LINEAR}, cohort, y, groups=groups, external=external)
 
 
 def test_a_site_is_left_out(people) -> None:
@@ -428,3 +445,51 @@ def test_the_workers_are_those_of_the_configuration(people, backend) -> None:
         if backend == "dask":
             client.close()
     pd.testing.assert_frame_equal(scores_of(table), scores_of(expected))
+
+
+def test_weights_of_a_pretrainer_are_looked_at_too(people, tmp_path) -> None:
+    X, y = people
+    BrainSymphonyEmbedder(dim=8, depth=1, max_epochs=0).fit(X).save_pretrained(
+        tmp_path / "all"
+    )
+    candidate = make_candidate("brainsymphony-frozen", pretrain_epochs=1)
+    candidate.pretrainer.set_params(pretrained=str(tmp_path / "all"))
+    with pytest.raises(ValueError, match="Level 'A' needs pretraining within"):
+        compare({"x": candidate}, X, y, cv=2)
+
+
+def test_what_has_changed_is_compared_again(people, tmp_path) -> None:
+    X, y = people
+
+    def compared(k: int, X: pd.DataFrame) -> int:
+        """Return the number of fits in the store after a model of k columns."""
+        columns = FunctionTransformer(lambda values: values[:, :k])
+        model = make_pipeline(ConnectivityFeatures(), columns, LogisticRegression())
+        compare({"linear": model}, X, y, cv=2, store=tmp_path)
+        return len(list((tmp_path / "cells").iterdir()))
+
+    codes = X["site"].astype("category").cat.codes
+    moved = X.copy()
+    moved.attrs["regions"] = RegionTable({"x": np.arange(4.0)})
+    assert [compared(1, X), compared(1, X), compared(3, X)] == [2, 2, 4]
+    assert compared(3, X.assign(site=codes)) == 6
+    assert compared(3, X.assign(site=codes.astype(str))) == 8
+    assert compared(3, moved) == 10
+
+
+def test_one_score_per_class_is_needed(rng) -> None:
+    X, y = rng.normal(size=(30, 4)), np.arange(30) % 3
+    model = SVC(decision_function_shape="ovo")
+    for one in (model, make_pipeline(model)):
+        with pytest.raises(RuntimeError, match="Set it to 'ovr'"):
+            compare({"svc": one}, X, y, cv=2)
+
+
+def test_masks_and_numbers_of_numpy_are_splits(people) -> None:
+    X, y = people
+    half = np.arange(24) < 12
+    table = compare({"linear": LINEAR}, X, y, cv=[(half, ~half)], seeds=np.arange(1))
+    assert table["rows"].iloc[0].tolist() == list(range(12, 24))
+    assert len(compare({"linear": LINEAR}, X, y, cv=np.int64(2))) == 2
+    with pytest.raises(ValueError, match="at least one seed"):
+        compare({"linear": LINEAR}, X, y, seeds=())

@@ -445,3 +445,10 @@ def test_missing_column_is_named(table):
         model.fit(table)
     with pytest.raises(BrainDataError, match=r"Got ndarray\. Pass"):
         model.fit(np.ones((3, 2)))
+
+
+def test_equal_rows_of_a_site_stay_finite(rng) -> None:
+    X, sites = rng.normal(size=(10, 3)), np.repeat(["a", "b"], 5)
+    X[sites == "b"] = X[5]
+    adjusted = ComBat().fit(X, sites=sites).transform(X, sites=sites)
+    assert np.isfinite(adjusted).all()

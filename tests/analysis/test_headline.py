@@ -58,3 +58,26 @@ def test_less_is_better_with_a_minus_and_repeats_are_left_out() -> None:
     assert found.score == -1
     with pytest.raises(ValueError, match="'other'"):
         headline_test(table, "other")
+
+
+def test_folds_without_a_score_do_not_count() -> None:
+    classes, groups = np.array([0, 1]), np.arange(12)
+    truth = np.array([0, 0, 0, 0, *[0, 1] * 4])  # one class in the first fold
+    table = cells(truth, truth, groups, 3, classes)
+    found = headline_test(table, "M", n_permutations=99, random_state=0)
+    assert found.score == 1
+    assert found.p_value < 0.2
+    with pytest.raises(ValueError, match="Got none of 1"):
+        headline_test(table[:1], "M")
+    with pytest.raises(ValueError, match="without predict_proba"):
+        headline_test(table.assign(y_proba=None), "M")
+
+
+def test_windows_of_a_scan_are_exchanged_together() -> None:
+    # Four scans of ten windows: right in all, which is 1 of 24 orders.
+    truth = np.repeat(np.arange(4), 10)
+    table = cells(truth, truth, np.zeros(40, int), 1, np.arange(4))
+    alone = headline_test(table, "M", n_permutations=199, random_state=0)
+    assert alone.p_value == pytest.approx(1 / 200)
+    found = headline_test(table, "M", units=truth, n_permutations=199, random_state=0)
+    assert found.p_value == pytest.approx(1 / 24, abs=0.04)

@@ -243,3 +243,8 @@ def test_regression_to_the_mean_is_flagged(dtype: type) -> None:
 
 def test_there_is_no_positive_class_among_three() -> None:
     assert degeneracy([0, 1, 2], [1, 1, 1]) == (True, False, False)
+
+
+def test_the_same_for_all_may_be_right() -> None:
+    assert not any(degeneracy([1, 1], [1, 1], [[0.1, 0.9]] * 2))
+    assert not any(degeneracy([2.0], [2.1]))

@@ -42,10 +42,11 @@ def cells_of(
 def results() -> pd.DataFrame:
     plus = [x + d for x, d in zip(SPLITS, [0.09, 0.1, 0.11, 0.1, 0.1], strict=True)]
     same = [x + d for x, d in zip(SPLITS, [0.01, -0.01, 0.02, -0.02, 0], strict=True)]
+    lower = [x - d for x, d in zip(SPLITS, [0.09, 0.1, 0.11, 0.1, 0.1], strict=True)]
     chance = cells_of("dummy", "chance", "floor", [0.5] * 5)
     rows = [row | {"degenerate": True} for row in chance]
     rows += cells_of("tangent", "tangent + linear", "classical", SPLITS)
-    rows += cells_of("sc", "SC + linear", "classical", [x - 0.1 for x in SPLITS])
+    rows += cells_of("sc", "SC + linear", "classical", lower)
     rows += cells_of("x-random", "X random", "ours", same, seeds=3)
     rows += cells_of("x-frozen", "X pretrained", "ours", plus, seeds=3)
     return pd.DataFrame(rows)
@@ -227,3 +228,21 @@ def test_degenerate_models_and_seen_scans_are_told(results) -> None:
     assert any(line.startswith("SC + linear is degenerate in 3 of 5") for line in said)
     assert not any(line.startswith("chance is degenerate") for line in said)
     assert said[-1].startswith("Level C: ")
+
+
+def test_a_model_without_probabilities_spoils_no_table_of_one_split() -> None:
+    results = external()
+    without = results[results["label"] == "useless"].assign(label="svc", model="svc")
+    without["y_proba"] = None
+    both = pd.concat([results, without], ignore_index=True)
+    summary = summarize(both, reference="useless", n_resamples=50)
+    assert np.isnan(summary.loc["svc", ["auroc_low", "p_value"]].astype(float)).all()
+    assert summary.loc["good", "p_value"] < 0.05
+    assert any("svc" in sentence for sentence in conclusions(both, reference="useless"))
+
+
+def test_few_positives_on_one_split_are_summed_up() -> None:
+    results = external(n=10)
+    y = np.eye(1, 10, 3)[0].astype(int)
+    results["y_true"] = [y] * len(results)
+    assert "Best AUROC" in conclusions(results, n_resamples=200)[0]

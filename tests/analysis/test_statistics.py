@@ -82,12 +82,12 @@ def test_a_fixed_reference_is_the_same_as_its_repetition() -> None:
     ("shift", "statistic", "p_value", "posterior"),
     [
         (0.0, 0.0, 1.0, (0, 1, 0)),
-        (0.1, math.inf, 0.0, (0, 0, 1)),
-        (-0.1, -math.inf, 0.0, (1, 0, 0)),
-        (0.005, math.inf, 0.0, (0, 1, 0)),
+        (0.1, math.inf, 0.25, (0, 0.125, 0.875)),  # a coin, thrown three times
+        (-0.1, -math.inf, 0.25, (0.875, 0.125, 0)),
+        (0.005, math.inf, 0.25, (0, 1, 0)),
     ],
 )
-def test_differences_without_variance_are_certain(
+def test_differences_without_variance_are_tested_by_their_signs(
     shift: float, statistic: float, p_value: float, posterior: tuple[float, ...]
 ) -> None:
     scores = np.array([0.6, 0.7, 0.8])

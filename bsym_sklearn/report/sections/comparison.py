@@ -52,7 +52,7 @@ def describe_comparison(material: Material) -> Section | None:
     results = material.comparison
     if results is None:
         return None
-    plain = summarize(results, n_resamples=1)  # for the means only
+    plain = summarize(results, n_resamples=0)  # for the means only
     reference = strongest_rival(plain) if len(plain) > 1 else None
     summary = summarize(results, reference=reference)
     said = conclusions(results, reference=reference)
