@@ -55,7 +55,10 @@ class Problem:
         return _safe_indexing(self.X, rows)
 
     def fingerprint(self) -> str:
-        """Return a name for scans, their table, targets and participants."""
+        """Return a name for scans, their table, targets and participants.
+
+        Files count by what is in them, so that a store serves a copy of the cohort too.
+        """
         cohort = check_cohort(self.X, caller="compare")
         tables = [
             None if table is None else [joblib.hash(_plain(table)), list(table)]
@@ -63,7 +66,7 @@ class Problem:
         ]
         return hash_of(
             [
-                cohort.fingerprint(),
+                cohort.content_hash(),
                 tables,
                 self.y.tolist(),
                 self.groups.tolist(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import methodcaller
 from typing import Any
 
 import joblib
@@ -206,8 +207,24 @@ class Cohort:
         fingerprint : str
             32 hexadecimal digits.
         """
+        return self._hash_of(methodcaller("fingerprint"))
+
+    def content_hash(self) -> str:
+        """Return a hash of the content, the same wherever the files lie.
+
+        Files count by their bytes: all are read once.
+
+        Returns
+        -------
+        content_hash : str
+            32 hexadecimal digits.
+        """
+        return self._hash_of(methodcaller("content_hash"))
+
+    def _hash_of(self, name: Callable[[Recording], str]) -> str:
+        """Return a hash of all recordings' names of this kind."""
         rows = [
-            [None if r is None else r.fingerprint() for r in pair]
+            [None if r is None else name(r) for r in pair]
             for pair in zip(self.fmri, self.sc, strict=True)
         ]
         return str(joblib.hash(rows))

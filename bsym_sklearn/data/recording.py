@@ -6,6 +6,7 @@ Shape letters: T time points, R regions.
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,10 @@ class Recording(ABC):
     def fingerprint(self) -> str:
         """Return text that changes when the values change."""
 
+    def content_hash(self) -> str:
+        """Return text that is the same for the same content."""
+        return self.fingerprint()
+
     def describe(self) -> ScanShape:
         """Return what the checks across scans need to know."""
         return ScanShape(self.modality, self.shape, self.label, self.regions)
@@ -166,6 +171,11 @@ class FileRecording(Recording):
         """Return the file's path, size and time of change."""
         return f"{self.path.absolute()}:{self._size}:{self._mtime}"
 
+    def content_hash(self) -> str:
+        """Return the hash of the file's bytes."""
+        with self._named_errors(), self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def _inspect(self) -> None:
         """Learn all that is known without reading."""
         values = self._load()
@@ -214,6 +224,10 @@ class ShardRecording(FileRecording):
         if not self._is_checked:
             return super().read(dtype, rows)
         return _copy_as(self._load(rows), dtype)
+
+    def content_hash(self) -> str:
+        """Return the hash of the values."""
+        return str(joblib.hash(self.read(None)))
 
     def _inspect(self) -> None:
         with self._named_errors():

@@ -27,7 +27,7 @@ from bsym_sklearn.analysis.comparison import compare
 from bsym_sklearn.analysis.scores import METRICS
 from bsym_sklearn.analysis.splits import Split
 from bsym_sklearn.analysis.store import CellStore
-from bsym_sklearn.data import make_cohort
+from bsym_sklearn.data import check_cohort, load_cohort, make_cohort, save_shards
 from bsym_sklearn.data.folder import RegionTable
 from bsym_sklearn.estimators.features import RegionAmplitude
 from bsym_sklearn.estimators.registry import Candidate
@@ -493,3 +493,28 @@ def test_masks_and_numbers_of_numpy_are_splits(people) -> None:
     assert len(compare({"linear": LINEAR}, X, y, cv=np.int64(2))) == 2
     with pytest.raises(ValueError, match="at least one seed"):
         compare({"linear": LINEAR}, X, y, seeds=())
+
+
+def test_a_copy_of_the_cohort_is_not_computed_again(people, fits, tmp_path) -> None:
+    X, y = people
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        paths = [tmp_path / name / f"{i}.npy" for i in range(24)]
+        for path, values in zip(paths, X["fmri"], strict=True):
+            np.save(path, values)
+        copied = X.assign(fmri=[str(path) for path in paths])
+        compare({"linear": LINEAR}, copied, y, cv=2, store=tmp_path / "store")
+        assert len(fits) == 2
+    np.save(paths[0], X["fmri"].iloc[1])
+    compare({"linear": LINEAR}, copied, y, cv=2, store=tmp_path / "store")
+    assert len(fits) == 4
+
+
+def test_shards_are_one_cohort_wherever_they_lie(people, tmp_path) -> None:
+    X, _ = people
+    hashes = []
+    for name in ("a", "b"):
+        save_shards(X, tmp_path / name)
+        cohort = check_cohort(load_cohort(tmp_path / name))
+        hashes.append(cohort.content_hash())
+    assert hashes[0] == hashes[1]
