@@ -447,7 +447,7 @@ def _make_scaler(model: str) -> Any:
     if model == "kernel_ridge":
         # The correlation of two scans is the product of their rows of mean 0 and norm
         # 1: ridge regression on such rows is kernel ridge regression with that kernel.
-        return FunctionTransformer(unit_rows)
+        return FunctionTransformer(unit_rows, feature_names_out="one-to-one")
     return StandardScaler()
 
 
