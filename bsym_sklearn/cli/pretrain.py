@@ -143,8 +143,12 @@ def pretrain(
     _check_out(out, overwrite=overwrite)
     default_place = out.with_name(f"{out.resolve().name}.checkpoints")
     kept_settings = out.with_name(f"{out.resolve().name}.toml")
-    _check_beside(kept_settings, default_place, overwrite=overwrite)
     states = checkpoint_dir or default_place
+    _check_beside(
+        kept_settings,
+        default_place if checkpoint_dir is None else None,
+        overwrite=overwrite,
+    )
     estimator = _make(model, size, seed, states, parameters, settings)
     X = source.open()
     save_settings(kept_settings)
@@ -243,7 +247,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise click.BadParameter(f"'{out}' {problem}", param_hint="--out")
 
 
-def _check_beside(settings: Path, states: Path, *, overwrite: bool) -> None:
+def _check_beside(settings: Path, states: Path | None, *, overwrite: bool) -> None:
     """Raise before files that this command did not write are replaced or removed."""
     own = False
     if settings.is_file():
@@ -255,7 +259,7 @@ def _check_beside(settings: Path, states: Path, *, overwrite: bool) -> None:
                 "another folder, or add --overwrite.",
                 param_hint="--out",
             )
-    if states.is_dir() and any(states.iterdir()) and not own:
+    if states and states.is_dir() and any(states.iterdir()) and not own:
         raise click.BadParameter(
             f"'{states}', where a stopped training is kept, holds something else. "
             "Choose another folder, or name it as --checkpoint-dir.",

@@ -201,9 +201,6 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
             n_regions=n_regions,
         )
         if reset:
-            # A fit that fails from here on leaves nothing that half fits the new scans.
-            for name in ("net_", "n_partial_fits_"):
-                self.__dict__.pop(name, None)
             self.n_regions_ = self.n_features_in_ = cohort.n_regions
             self.regions_ = _region_names(cohort)
             self.region_table_ = describe_regions(cohort.regions)
@@ -214,6 +211,11 @@ class BaseBrainEstimator(CallbackSupportMixin, BaseEstimator):
             self._check_length(cohort)
             self._check_regions(cohort)
         return cohort
+
+    def _forget_fit(self) -> None:
+        """Become unfitted: a fit that fails later leaves nothing that fits half."""
+        for name in ("net_", "n_partial_fits_"):
+            self.__dict__.pop(name, None)
 
     def _check_regions(self, cohort: Cohort) -> None:
         """Refuse regions that are called otherwise, or come in another order."""

@@ -262,6 +262,8 @@ class BasePatchEmbedder(TransformerMixin, BasePatchModel):
         self._check_parameters()
         going_on = self.warm_start and hasattr(self, "net_")
         cohort = self._check_scans(X, reset=not going_on)
+        if not going_on:
+            self._forget_fit()
         self.seed_ = self._draw_seed()
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)

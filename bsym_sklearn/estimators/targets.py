@@ -158,6 +158,7 @@ class ScanClassifierMixin(ClassifierMixin, TargetMixin):
                 f"{classes.tolist()}. Check the selection of rows."
             )
         if not going_on:
+            self._forget_fit()
             self.classes_ = classes
         codes = self._encode(y)
         return self._fit(
@@ -308,6 +309,7 @@ class ScanRegressorMixin(RegressorMixin, TargetMixin):
         y = self._check_y(y, len(cohort)).astype(np.float64)
         weights = self._sample_weights(sample_weight, len(y))
         if not going_on:
+            self._forget_fit()
             self._standardize_target(y, weights)
         return self._fit(
             X,
@@ -368,9 +370,10 @@ class ScanRegressorMixin(RegressorMixin, TargetMixin):
 
     def _standardize_target(self, y: np.ndarray, weights: np.ndarray | None) -> None:
         """Learn the location and scale of the target, by weight."""
-        self.y_mean_ = float(np.average(y, weights=weights))
+        self.y_mean_ = float(y.mean())
         spread = y.std()
-        if weights is not None:
+        if weights is not None and np.ptp(weights) > 0:
+            self.y_mean_ = float(np.average(y, weights=weights))
             spread = np.average((y - self.y_mean_) ** 2, weights=weights) ** 0.5
         self.y_scale_ = float(spread) or 1.0
 
