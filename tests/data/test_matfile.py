@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from bsym_sklearn.data.hdf5file import Hdf5File
 from bsym_sklearn.data.matfile import MatFile
 
 
@@ -46,3 +47,13 @@ def test_a_compressed_variable_must_be_whole(tmp_path: Path) -> None:
     assert file.numeric == ["x"]
     with pytest.raises(ValueError, match="ends early"):
         file.numbers("x")
+
+
+def test_matlab_7_3_is_read_as_matlab_shows_it(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="HDF5 needs h5py")
+    values = np.arange(6.0).reshape(2, 3)
+    for name, size, written in (("v73.mat", 512, values.T), ("plain.h5", 0, values)):
+        with h5py.File(tmp_path / name, "w", userblock_size=size) as file:
+            file["x"] = written  # MATLAB writes by columns
+        read = Hdf5File(tmp_path / name).numbers("x")
+        np.testing.assert_array_equal(read, values)

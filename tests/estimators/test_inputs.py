@@ -661,3 +661,27 @@ def test_a_dict_of_class_weights_need_not_name_all_classes() -> None:
 def test_windows_that_do_not_cover_a_scan_leave_a_score() -> None:
     model = BrainSymphonyEmbedder(**TINY, n_windows=1, window=10).fit(make_frame())
     assert np.isfinite(model.score(make_frame()))
+
+
+def test_networks_of_an_earlier_fit_are_forgotten(tmp_path: Path) -> None:
+    X = make_frame().copy()
+    X.attrs["regions"] = RegionTable({"network": [*"aabbb"]})
+    model = BrainSymphonyEmbedder(**TINY, pooling="network").fit(X)
+    assert len(model.networks_) == R
+    fewer = [x[:, :4] for x in X["fmri"] if x is not None]
+    model.set_params(pooling="regions").fit(fewer).save_pretrained(tmp_path / "model")
+    loaded = BrainSymphonyEmbedder.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(fewer), model.transform(fewer))
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda:7"])
+def test_a_model_of_a_device_that_is_not_here_is_loaded(
+    tmp_path: Path, device: str
+) -> None:
+    X = make_frame()
+    model = BrainSymphonyEmbedder(**TINY).fit(X)
+    expected = model.transform(X)
+    model.device = device
+    model.save_pretrained(tmp_path / "model")
+    loaded = BrainSymphonyEmbedder.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), expected)
