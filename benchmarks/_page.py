@@ -37,8 +37,9 @@ machine: an order of magnitude.
 ## Who wins
 
 For BrainSymphony stands one row, fixed beforehand: the blend of its streams with
-tangent connectivity, or its streams where no blend was run. The best row of each other
-kind is chosen by its score in these very folds, in its favour. p is that of the
+tangent connectivity, or its streams where no blend was run (on hcp21 and tumor the
+blend was added after the streams had been seen). The best row of each other kind is
+chosen by its score in these very folds, in its favour. p is that of the
 corrected t test, not adjusted for the benchmarks. The last column is BrainSymphony's p
 against shuffled targets (1000 shuffles, of people, or of the scans of a person; of
 whole scans where people are named from windows).

@@ -375,16 +375,17 @@ def degeneracy(
     y, predicted = np.asarray(y_true), np.asarray(y_pred)
     check_consistent_length(y, predicted)
     continuous = any(np.issubdtype(x.dtype, np.floating) for x in (y, predicted))
-    varies = len(np.unique(y)) > 1  # else the same for all may be right
     if continuous:
-        constant = varies and bool(predicted.std() <= CONSTANT * y.std())
+        constant = bool(predicted.std() <= CONSTANT * y.std())
     else:
-        constant = varies and len(np.unique(predicted)) == 1
+        constant = len(np.unique(predicted)) == 1
     flat = False
     if outputs is not None:
         columns = np.asarray(outputs, dtype=float).reshape(len(y), -1)
-        flat = varies and bool((np.ptp(columns, axis=0) <= CONSTANT).all())
+        flat = bool((np.ptp(columns, axis=0) <= CONSTANT).all())
     classes = np.unique(y)
+    if len(classes) == 1:  # the same for all may be right
+        return Degeneracy(False, False, False)
     looks_positive = False
     if not continuous and len(classes) == 2:
         positive = y == classes[1]

@@ -310,13 +310,12 @@ def _add_bootstrap(
         for label, cells in results.groupby("label", sort=False)
         if cells.iloc[0]["classes"] is None or cells.iloc[0]["y_proba"] is not None
     }  # scores of others were taken from what is not kept
-    ends_of = [f"{metric}_low", f"{metric}_high"]
-    if reference is not None:
-        ends_of += [*DIFFERENCE, "p_value", "p_holm"]
-    table[ends_of] = np.nan
+    interval = [f"{metric}_low", f"{metric}_high"]
+    tests = [] if reference is None else [*DIFFERENCE, "p_value", "p_holm"]
+    table[[*interval, *tests]] = np.nan
     for label, cells in by_label.items():
         found = _bootstrap(cells, None, metric, **options)
-        table.loc[label, [f"{metric}_low", f"{metric}_high"]] = found.low, found.high
+        table.loc[label, interval] = found.low, found.high
     others = [x for x in by_label if x != reference] if reference in by_label else []
     for label in others:
         found = _bootstrap(by_label[label], by_label[reference], metric, **options)

@@ -97,12 +97,12 @@ class BaseFeatureModel(BaseEstimator):
         )
         rotated = prepare.fit_transform(X, y)
         groups = participants(X, self.group_column, type(self).__name__)
-        counts = np.full(len(y), True) if weights is None else weights > 0
-        if strata is None or set(y[counts]) == set(y):
-            # who counts for nothing cannot be a fold
-            rotated, y, groups = rotated[counts], y[counts], groups[counts]
-            strata = None if strata is None else strata[counts]
-            weights = None if weights is None else weights[counts]
+        if weights is not None:
+            counts = weights > 0  # who counts for nothing cannot be a fold
+            if strata is None or set(strata[counts]) == set(strata):
+                rotated, y, groups = rotated[counts], y[counts], groups[counts]
+                strata = None if strata is None else strata[counts]
+                weights = weights[counts]
         splits = inner_splits(groups, strata, self.n_inner_folds)
         fit_params = {} if weights is None else {"sample_weight": weights}
         with config_context(enable_metadata_routing=False):  # weights go to all parts
