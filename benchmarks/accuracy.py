@@ -96,9 +96,7 @@ BENCHMARKS = (
         "abide-sex", "abide_dev", "sex", 120, 15,
         confounds=("site", "age", "dx", "mean_fd"),
     ),
-    Benchmark(
-        "abide-dx-sites", "abide_dev", "dx", 120, 15, leave_out="site", blends=(),
-    ),
+    Benchmark("abide-dx-sites", "abide_dev", "dx", 120, 15, leave_out="site"),
 )  # fmt: skip
 SEEDS = (0, 1, 2)
 

@@ -14,6 +14,7 @@ from bsym_sklearn.analysis.splits import (
     check_disjoint,
     grouped_folds,
     leave_one_group_out,
+    names_of,
     task_of,
 )
 from bsym_sklearn.exceptions import BrainDataError, BrainSymphonyWarning
@@ -148,8 +149,7 @@ def cohort_task(
     y = cohort[target].astype(str if kind == "classification" else float).to_numpy()
     if groups is None and "participant_id" in cohort:
         groups = "participant_id"
-    members = cohort[groups] if groups else cohort.index.to_series()
-    members = members.astype(str).to_numpy()
+    members = names_of(cohort[groups] if groups else cohort.index, "group")
     if external is not None:
         rows = np.arange(len(y))
         splits = [Split(rows[:n_own], rows[n_own:], "external")]

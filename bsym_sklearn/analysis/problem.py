@@ -12,7 +12,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length
 
-from bsym_sklearn.analysis.splits import Split, as_splits, check_disjoint, task_of
+from bsym_sklearn.analysis.splits import (
+    Split,
+    as_splits,
+    check_disjoint,
+    names_of,
+    task_of,
+)
 from bsym_sklearn.analysis.store import hash_of
 from bsym_sklearn.data import check_cohort
 from bsym_sklearn.exceptions import BrainDataError
@@ -186,13 +192,7 @@ def _members(
     if groups is None:
         return np.array([f"{prefix}scan {i}" for i in range(len(np.asarray(y)))])
     check_consistent_length(y, groups)
-    missing = pd.isna(np.asarray(groups))
-    if missing.any():
-        raise BrainDataError(
-            "compare needs a group for every scan. Got none, first in scan "
-            f"{int(missing.argmax())}. Name the participant."
-        )
-    return np.asarray(groups).astype(str)
+    return names_of(groups, "group")
 
 
 def _joined(X: Any, other: Any) -> Any:

@@ -14,6 +14,7 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, StratifiedGrou
 from sklearn.utils import check_consistent_length, check_scalar
 
 from bsym_sklearn.estimators.strength import divide
+from bsym_sklearn.exceptions import BrainDataError
 from bsym_sklearn.model.layers import check_choice
 
 N_BINS = 5  # of a continuous target, for folds with equal distributions
@@ -85,7 +86,7 @@ def task_of(y: ArrayLike, task: str = "auto") -> str:
     check_choice(task, TASKS, "task")
     if task != "auto":
         return task
-    values = pd.Series(np.asarray(y))
+    values = pd.Series(np.asarray(y)).infer_objects()
     if not pd.api.types.is_numeric_dtype(values) or values.dtype == bool:
         return "classification"
     whole = bool((values % 1 == 0).all())
@@ -129,6 +130,8 @@ def grouped_folds(
 
     Raises
     ------
+    BrainDataError
+        If a scan has no group.
     ValueError
         If there are fewer groups than folds, or a class in fewer than two groups.
 
@@ -178,6 +181,8 @@ def leave_one_group_out(
 
     Raises
     ------
+    BrainDataError
+        If a scan has no site, or no participant.
     ValueError
         If there is one site only, or a participant is in two.
 
@@ -187,7 +192,7 @@ def leave_one_group_out(
     >>> [(split.name, split.test.tolist()) for split in splits]
     [('lima', [3]), ('oslo', [2]), ('rome', [0, 1])]
     """
-    sites = np.asarray(left_out).astype(str)
+    sites = names_of(left_out, "site to leave out")
     if len(np.unique(sites)) < 2:
         raise ValueError(
             "leave_one_group_out needs two groups or more. Got "
@@ -198,9 +203,45 @@ def leave_one_group_out(
         for train, test in LeaveOneGroupOut().split(sites, groups=sites)
     ]
     if participants is not None:
+        members = names_of(participants, "participant")
         for split in splits:
-            check_disjoint(participants, split)
+            check_disjoint(members, split)
     return splits
+
+
+def names_of(values: ArrayLike, what: str) -> np.ndarray:
+    """Return what divides the scans, as text.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_scans,)
+        Participants, sites.
+    what : str
+        What they are, for the message.
+
+    Returns
+    -------
+    ndarray of str of shape (n_scans,)
+
+    Raises
+    ------
+    BrainDataError
+        If a scan has none: all that lack it would be taken for one.
+
+    Examples
+    --------
+    >>> names_of(["rome", None], "site")
+    Traceback (most recent call last):
+    bsym_sklearn.exceptions.BrainDataError: A split needs the site of every scan. ...
+    """
+    named = np.asarray(values)
+    missing = pd.isna(named)
+    if missing.any():
+        raise BrainDataError(
+            f"A split needs the {what} of every scan. Got none for {missing.sum()} of "
+            f"{len(named)}, first scan {missing.argmax()}. Name it, or leave those out."
+        )
+    return named.astype(str)
 
 
 def check_disjoint(groups: ArrayLike, split: Split) -> None:
@@ -381,7 +422,7 @@ def _members(y: ArrayLike, groups: ArrayLike | None) -> np.ndarray:
     if groups is None:
         return np.arange(len(np.asarray(y)))
     check_consistent_length(y, groups)
-    return np.asarray(groups).astype(str)
+    return names_of(groups, "group")
 
 
 def _strata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import traceback
@@ -43,6 +44,26 @@ EXIT_CODES: dict[type[Exception], int] = {
 }
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers of a range, NaN and infinity not among them.
+
+    Examples
+    --------
+    >>> FiniteRange(min=0).convert("nan", None, None)
+    Traceback (most recent call last):
+    click.exceptions.BadParameter: nan is not a finite number.
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or fail with what was got."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 class Option(click.Option):
     """An option with a section of help, which may take all values that follow.
 
@@ -73,7 +94,7 @@ class Option(click.Option):
     ) -> None:
         if many:
             attributes["multiple"] = True
-        short = {click.IntRange: "N", click.FloatRange: "X", type: "N"}
+        short = {click.IntRange: "N", FiniteRange: "X", type: "N"}
         kind = type(attributes.get("type"))
         if kind in short:
             attributes.setdefault("metavar", short[kind])

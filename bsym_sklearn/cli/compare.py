@@ -12,6 +12,7 @@ from bsym_sklearn.cli.command import (
     CONTEXT_SETTINGS,
     MODELS,
     Command,
+    FiniteRange,
     common_options,
     option,
     put,
@@ -107,7 +108,7 @@ def _list_models(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @option("--metric", help="To test by.  [default: AUROC, accuracy or R2]")
 @option(
     "--rope",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.01,
     help="A difference that is practically none.",
 )

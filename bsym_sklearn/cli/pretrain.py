@@ -14,6 +14,7 @@ import click
 from bsym_sklearn.cli.command import (
     CONTEXT_SETTINGS,
     DistributedCommand,
+    FiniteRange,
     common_options,
     is_main_process,
     option,
@@ -73,7 +74,7 @@ torchrun --nproc_per_node 8 -m bsym_sklearn.cli pretrain cohort/ --out model/
 @option("--batch-size", type=click.IntRange(min=1), default=16, help="Scans per step.")
 @option(
     "--lr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Peak learning rate.  [default: the model's own]",
 )
 @option(

@@ -397,7 +397,7 @@ def test_targets_that_are_missing_are_refused(people) -> None:
     labels[3] = None
     with pytest.raises(BrainDataError, match="Got none, first in scan 3"):
         compare({"chance": CHANCE}, X, labels)
-    with pytest.raises(BrainDataError, match="a group for every scan"):
+    with pytest.raises(BrainDataError, match="the group of every scan"):
         compare({"chance": CHANCE}, X, y, groups=labels)
     with pytest.raises(TypeError, match=r"Write \['dummy'\]"):
         compare("dummy", X, y)

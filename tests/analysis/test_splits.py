@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from bsym_sklearn.analysis.splits import (
     leave_one_group_out,
     task_of,
 )
+from bsym_sklearn.exceptions import BrainDataError
 
 
 @settings(max_examples=25, deadline=None)
@@ -88,7 +90,7 @@ def test_each_site_is_left_out_and_named() -> None:
     assert [split.name for split in splits] == ["lima", "oslo", "rome"]
     for split in splits:
         assert set(sites[split.test]) == {split.name}
-    with pytest.raises(ValueError, match="Got 1 in both, first 2 in 'lima'"):
+    with pytest.raises(ValueError, match="Got 1 in both, first '2' in 'lima'"):
         leave_one_group_out(sites, participants=[1, 2, 1, 2])
     with pytest.raises(ValueError, match="needs two groups or more"):
         leave_one_group_out(["rome", "rome"])
@@ -125,3 +127,21 @@ def test_splits_may_come_from_scikit_learn_or_by_hand() -> None:
         as_splits(1.5, y, groups)
     with pytest.raises(ValueError, match="splits of different names"):
         as_splits([own, own], y, groups)
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NA])
+def test_scans_without_a_name_are_not_taken_for_one_group(nothing: object) -> None:
+    names = pd.Series(["a", "b", "c", nothing, nothing, "f"], dtype=object)
+    said = r"Got none for 2 of 6, first scan 3\."
+    with pytest.raises(BrainDataError, match="needs the group of every scan. " + said):
+        grouped_folds([0, 1] * 3, names, n_folds=2)
+    with pytest.raises(BrainDataError, match="needs the site to leave out .* " + said):
+        leave_one_group_out(names)
+    with pytest.raises(BrainDataError, match="needs the participant of .* " + said):
+        leave_one_group_out(["rome", "oslo"] * 3, names)
+
+
+def test_numbers_are_numbers_in_a_column_of_objects_too() -> None:
+    assert task_of(np.array([20.5, 31.0], dtype=object)) == "regression"
+    assert task_of(np.array([0, 1, 1], dtype=object)) == "classification"
+    assert task_of(np.array(["20.5", "31"], dtype=object)) == "classification"

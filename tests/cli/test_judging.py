@@ -102,6 +102,16 @@ def test_models_that_cannot_be_fitted_are_named(
     assert len(list((out / "cells").iterdir())) == 2  # the other model is finished
 
 
+@pytest.mark.parametrize("option", [("compare", "--rope"), ("pretrain", "--lr")])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_are_finite(run, folder, tmp_path, option, value) -> None:
+    command, name = option
+    target = ("--target", "state") if command == "compare" else ()
+    given = (command, folder, *target, "--out", tmp_path / "out", name, value)
+    assert f"{value} is not a finite number" in run(*given, code=2).stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_models_are_listed(run) -> None:
     lines = run("compare", "--list-models").stdout.splitlines()
     assert lines[0].split() == ["name", "needs", "what", "it", "is"]
