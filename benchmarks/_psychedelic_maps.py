@@ -12,8 +12,9 @@ import pandas as pd
 
 from bsym_sklearn import BrainSymphonyEmbedder
 from bsym_sklearn.analysis.attention import incoming, network_bars, network_blocks
+from bsym_sklearn.analysis.identity import describe, hash_of
 from bsym_sklearn.analysis.reconstruction import score_hidden
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of
+from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.data import check_cohort
 
 GROUP = "participant_id"

@@ -30,6 +30,7 @@ from sklearn.model_selection import GroupKFold
 
 from bsym_sklearn import BrainSymphonyEmbedder
 from bsym_sklearn.analysis.hidden import draw_masks
+from bsym_sklearn.analysis.identity import describe, hash_of
 from bsym_sklearn.analysis.imputation import (
     GaussianProcess,
     LinearInterpolation,
@@ -39,7 +40,7 @@ from bsym_sklearn.analysis.imputation import (
 )
 from bsym_sklearn.analysis.provenance import Provenance, current_provenance
 from bsym_sklearn.analysis.reconstruction import score_connectomes, score_hidden
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of
+from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.data import Cropper, check_cohort, load_cohort
 from bsym_sklearn.files import write_atomically
 

@@ -39,9 +39,10 @@ from _tasks import GROUP, Task
 from bsym_sklearn import make_candidate
 from bsym_sklearn.analysis.cells import Pretraining, with_seed
 from bsym_sklearn.analysis.cells import run as run_cell
+from bsym_sklearn.analysis.identity import describe, hash_of
 from bsym_sklearn.analysis.problem import Problem
 from bsym_sklearn.analysis.provenance import current_provenance
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of
+from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.analysis.tables import conclusions
 from bsym_sklearn.data import check_cohort, load_cohort
 

@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from bsym_sklearn.analysis.cells import Cell, Pretraining, run, with_seed
 from bsym_sklearn.analysis.entries import Entry, check_weights, make_entries
+from bsym_sklearn.analysis.identity import describe, hash_of
 from bsym_sklearn.analysis.memory import one_thread
 from bsym_sklearn.analysis.problem import Problem, make_problem
 from bsym_sklearn.analysis.provenance import current_provenance
 from bsym_sklearn.analysis.splits import Split
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of
+from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.estimators.registry import PRETRAIN_EPOCHS
 from bsym_sklearn.exceptions import BrainSymphonyWarning
 from bsym_sklearn.model.layers import check_choice

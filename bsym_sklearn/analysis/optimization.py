@@ -12,9 +12,9 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_scalar
 
+from bsym_sklearn.analysis.identity import describe, hash_of
 from bsym_sklearn.analysis.problem import Problem, make_problem
 from bsym_sklearn.analysis.splits import Split
-from bsym_sklearn.analysis.store import describe, hash_of
 from bsym_sklearn.analysis.tuning import Scorer, default_scoring, require_optuna
 from bsym_sklearn.estimators.registry import make_model
 from bsym_sklearn.estimators.search_spaces import search_space

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length
 
+from bsym_sklearn.analysis.identity import hash_of
 from bsym_sklearn.analysis.splits import (
     Split,
     as_splits,
@@ -19,7 +20,6 @@ from bsym_sklearn.analysis.splits import (
     names_of,
     task_of,
 )
-from bsym_sklearn.analysis.store import hash_of
 from bsym_sklearn.data import check_cohort
 from bsym_sklearn.exceptions import BrainDataError
 

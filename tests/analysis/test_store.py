@@ -5,36 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
-from sklearn.ensemble import VotingClassifier
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from bsym_sklearn import BrainSymphonyClassifier
-from bsym_sklearn.analysis.store import CellStore, describe, hash_of
+from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.exceptions import BrainSymphonyWarning
 from bsym_sklearn.files import write_atomically
-
-
-class Holder(BaseEstimator):
-    """Holds any parameter."""
-
-    def __init__(self, value=None):
-        self.value = value
-
-
-class Plain:
-    """Has no repr of its own."""
-
-    def __init__(self, x: int) -> None:
-        self.x = x
 
 
 def test_records_come_back_with_numbers_of_numpy(tmp_path: Path) -> None:
@@ -120,42 +98,3 @@ def test_a_success_clears_the_error(tmp_path: Path) -> None:
     assert store.errors("k").read_text() == "reason"
     store.write("k", {})
     assert not store.errors("k").exists()
-
-
-def test_estimators_are_told_apart_by_what_can_be_set() -> None:
-    different = [
-        LogisticRegression(),
-        LogisticRegression(C=2.0),
-        make_pipeline(StandardScaler(), LogisticRegression()),
-        make_pipeline(StandardScaler(with_mean=False), LogisticRegression()),
-        GridSearchCV(Ridge(), {"alpha": [1.0]}),
-        GridSearchCV(Ridge(), {"alpha": [2.0]}),
-        VotingClassifier([("a", LogisticRegression())]),
-        VotingClassifier([("b", LogisticRegression())]),
-        FunctionTransformer(np.log1p),
-        FunctionTransformer(lambda x: x + 1),
-        FunctionTransformer(lambda x: x + 2),
-        FunctionTransformer(partial(np.clip, a_min=0)),
-        FunctionTransformer(partial(np.clip, a_min=1)),
-        Holder(np.arange(2000)),
-        Holder(np.arange(2000) % 1999),
-        Holder(Plain(1)),
-        Holder(Plain(2)),
-        Holder(Ridge),
-        Holder(Path("a")),
-    ]
-    hashes = [hash_of(describe(estimator)) for estimator in different]
-    assert len(set(hashes)) == len(different)
-    again = Holder(Plain(2)), VotingClassifier([("b", LogisticRegression())])
-    assert [hash_of(describe(e)) for e in again] == [hashes[16], hashes[7]]
-
-
-def test_weights_are_told_apart_by_content_not_by_place(tmp_path: Path) -> None:
-    for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model").write_text(content)
-    a, b, c = (
-        hash_of(describe(BrainSymphonyClassifier(pretrained=tmp_path / name)))
-        for name in "abc"
-    )
-    assert a == b != c
