@@ -139,10 +139,11 @@ def compare(
         column for each of ``classes``; arrays),
         ``seconds`` of the fit (with the search, and with ``seconds_pretraining``),
         ``seconds_predict``, ``peak_memory_mb`` of the worker, ``n_parameters``,
-        ``tuned``, ``degenerate`` (whether the model said the same of all scans, or its
-        F1 is that of calling all positive), ``versions``, ``code``, ``commit``,
-        ``n_train``, ``n_test``, ``test_fraction`` and ``weights``, the folder in
-        `store` of the pretrained model.
+        ``tuned``, ``degenerate`` (see
+        :func:`~bsym_sklearn.analysis.resampling.degeneracy`), ``versions``, ``code``,
+        ``commit``, ``n_train``, ``n_test``, ``test_fraction`` and ``weights``, the
+        folder in `store` of the pretrained model. ``level`` is "A" for models that
+        saw nothing before their fit.
 
     Raises
     ------
@@ -359,7 +360,7 @@ def _as_row(
         "split": split.name,
         "repeat": split.repeat,
         "seed": cell.seed,
-        "level": level,
+        "level": level if entry.starts_from_weights else "A",
         **record["scores"],
         "rows": split.test,
         "groups": problem.groups[split.test],
@@ -382,14 +383,17 @@ def _weights(cell: Cell, store: CellStore) -> str | None:
 
 
 def _warn_of_versions(table: pd.DataFrame) -> None:
-    """Warn if not all cells were made by the same code."""
+    """Warn if not all cells were made by the code and the libraries of now."""
+    now = current_provenance()
     versions = table["versions"].map(lambda v: json.dumps(v, sort_keys=True))
-    codes = (table["code"] + versions).nunique()
-    if codes > 1:
-        commits = sorted({str(commit) for commit in table["commit"]})
+    made = table["code"] + versions
+    others = table[made != now.code + json.dumps(now.versions, sort_keys=True)]
+    if len(others):
+        commits = sorted({str(commit) for commit in others["commit"]})
         warnings.warn(
-            f"compare needs cells of one version. Got {codes}, of the commits "
-            f"{commits}. Use another store to compute all of them again.",
+            f"compare needs cells of this code and these libraries. Got {len(others)} "
+            f"of {len(table)} that others made, of the commits {commits}. Use another "
+            "store to compute them again.",
             BrainSymphonyWarning,
             stacklevel=3,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from sklearn.frozen import FrozenEstimator
 
 from bsym_sklearn.analysis.cells import seed_parameters
 from bsym_sklearn.analysis.problem import Problem
@@ -162,16 +162,18 @@ def _check_needs(
             )
 
 
-def _given_weights(entry: Entry) -> list[str]:
-    """Return the folders of weights that a model was given."""
+def _given_weights(entry: Entry) -> dict[str, Any]:
+    """Return what a model has learned before: folders and frozen models, by name."""
     candidate = entry.candidate
     parts = [x for x in (candidate.estimator, candidate.pretrainer) if x is not None]
-    return [
-        str(value)
-        for part in parts
-        for name, value in part.get_params(deep=True).items()
-        if name.split("__")[-1] == "pretrained" and value is not None
-    ]
+    given: dict[str, Any] = {}
+    for part in parts:
+        for name, value in {"": part, **part.get_params(deep=True)}.items():
+            if isinstance(value, FrozenEstimator):
+                given[type(value.estimator).__name__] = value.estimator
+            elif name.split("__")[-1] == "pretrained" and value is not None:
+                given[Path(value).name] = str(value)
+    return given
 
 
 def check_weights(
@@ -190,7 +192,7 @@ def check_weights(
     level : {"A", "B", "C"}
         See :func:`~bsym_sklearn.analysis.comparison.compare`.
     column : str
-        Of the scans' participants.
+        Of the scans' participants, for the message.
 
     Raises
     ------
@@ -205,40 +207,47 @@ def check_weights(
     >>> (entry,) = make_entries({"chance": DummyClassifier()}, problem)
     >>> check_weights(entry, problem, [], "A", "participant_id")
     """
-    folders = _given_weights(entry)
-    if not folders or level == "C":
+    given = _given_weights(entry)
+    if not given or level == "C":
         return
     label = entry.candidate.label
     if level == "A":
         raise ValueError(
-            f"Level 'A' needs pretraining within the training rows. Got {label!r} with "
-            f"weights from '{Path(folders[0]).name}'. Use level='B', or a Candidate "
-            "with a pretrainer."
+            f"Level 'A' needs all learning within the training rows. Got {label!r} "
+            f"with what {[*given]} learned before. Use level='B', or a Candidate with "
+            "a pretrainer."
         )
-    tested = np.concatenate([split.test for split in splits])
-    names = problem.groups
-    if isinstance(problem.X, pd.DataFrame) and column in problem.X:
-        names = problem.X[column].astype(str).to_numpy()
-    people = {str(name) for name in names[tested]}
-    for folder in folders:
-        seen = _participants_in(folder)
+    if problem.people is None:
+        raise ValueError(
+            "Level 'B' needs the participants that are tested, to look for them among "
+            f"those that {label!r} has seen. Got none. Name them in the column "
+            f"{column!r} or as `groups`, or use level='C'."
+        )
+    people = {*problem.people[np.concatenate([split.test for split in splits])]}
+    for name, source in given.items():
+        seen = _participants_in(source)
         if not seen:
             raise ValueError(
                 "Level 'B' needs weights that say which participants they have seen. "
-                f"Got none in '{Path(folder).name}' of {label!r}. Pretrain with "
-                "`group_column`, or use level='C'."
+                f"Got none in {name!r} of {label!r}. Pretrain with `group_column`, or "
+                "use level='C'."
             )
         shared = shared_participants(people, seen)
         if shared:
             raise ValueError(
                 "Level 'B' needs weights of other participants than the tested ones. "
-                f"Got {len(shared)} of {len(people)} that '{Path(folder).name}' of "
-                f"{label!r} has seen. Test on others, or use level='C'."
+                f"Got {len(shared)} of {len(people)} that {name!r} of {label!r} has "
+                "seen. Test on others, or use level='C'."
             )
 
 
-def _participants_in(source: str) -> list[str]:
-    """Return the hashes of the participants that saved weights have seen."""
+def _participants_in(source: Any) -> list[str]:
+    """Return the hashes of the participants that weights or a model have seen."""
+    if not isinstance(source, str):
+        before = getattr(source, "pretrained", None)
+        if before is not None and not _participants_in(str(before)):
+            return []  # it started from weights that do not say
+        return list(getattr(source, "participants_", []))
     if source == REFERENCE_NAME:  # published without
         return []
     try:

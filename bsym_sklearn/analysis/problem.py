@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import joblib
@@ -21,6 +20,7 @@ from bsym_sklearn.analysis.splits import (
     task_of,
 )
 from bsym_sklearn.data import check_cohort
+from bsym_sklearn.estimators.seen import person
 from bsym_sklearn.exceptions import BrainDataError
 
 
@@ -35,9 +35,12 @@ class Problem:
     y : ndarray of shape (n_scans,)
         Target.
     groups : ndarray of shape (n_scans,)
-        Participants.
+        Whose scans stay on one side: participants, or what was asked for.
     task : {"classification", "regression"}
         Kind of target.
+    people : ndarray of str of shape (n_scans,) or None, default=None
+        Participants, see :func:`~bsym_sklearn.estimators.seen.person`. None if they
+        are not known.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class Problem:
     y: np.ndarray
     groups: np.ndarray
     task: str
+    people: np.ndarray | None = None
 
     @property
     def classes(self) -> np.ndarray:
@@ -123,6 +127,7 @@ def make_problem(
     """
     task = task_of(y, task)
     target, members = _as_target(y, task), _members(X, y, groups, group_column)
+    people = None if groups is None or isinstance(X, pd.DataFrame) else members
     if external is not None:
         n = len(target)
         other = _members(external[0], external[1], None, group_column, prefix="new ")
@@ -136,18 +141,22 @@ def make_problem(
         splits = as_splits(
             cv, target, members, task=task, n_repeats=n_repeats, seed=seed
         )
+    if isinstance(X, pd.DataFrame) and group_column in X:
+        people = _people(X[group_column])
     for split in splits:
         check_disjoint(members, split)
+        if people is not None:
+            check_disjoint(people, split)
     if groups is not None and isinstance(X, pd.DataFrame) and group_column not in X:
         X = X.assign(**{group_column: members})
-    return Problem(X, target, members, task), splits
+    return Problem(X, target, members, task, people), splits
 
 
 def _check_external(X: Any, other: Any, column: str) -> None:
     """Raise if a participant is in both cohorts, whatever `groups` are."""
     if not all(isinstance(x, pd.DataFrame) and column in x for x in (X, other)):
         return
-    people, tested = ({_as_id(name) for name in x[column]} for x in (X, other))
+    people, tested = ({*_people(x[column])} for x in (X, other))
     shared = people & tested
     if shared:
         raise ValueError(
@@ -157,10 +166,11 @@ def _check_external(X: Any, other: Any, column: str) -> None:
         )
 
 
-def _as_id(name: Any) -> str:
-    """Return a participant as text; 1.0, of a column with gaps, is 1."""
-    whole = isinstance(name, Real) and float(name).is_integer()
-    return str(int(name) if whole else name)
+def _people(names: pd.Series) -> np.ndarray:
+    """Return who each scan is of, itself where no name is given."""
+    named = zip(names, names.isna(), strict=True)
+    people = [f"row {i}" if no else person(x) for i, (x, no) in enumerate(named)]
+    return np.array(people)
 
 
 def _as_target(y: ArrayLike, task: str) -> np.ndarray:

@@ -70,7 +70,7 @@ class Degeneracy(NamedTuple):
     constant_output : bool
         The continuous outputs behind the labels do not vary.
     all_positive_f1 : bool
-        F1 is that of calling every scan positive.
+        Every scan is called positive, so that F1 is :func:`all_positive_f1`.
     """
 
     constant_prediction: bool
@@ -345,7 +345,7 @@ def degeneracy(
     y_pred: ArrayLike,
     outputs: ArrayLike | None = None,
     *,
-    tolerance: float = 1e-9,
+    tolerance: float = 0.0,
 ) -> Degeneracy:
     """Say whether predictions are those of a model that learned nothing.
 
@@ -357,9 +357,9 @@ def degeneracy(
         Predicted labels or values.
     outputs : array-like of shape (n_scans,) or (n_scans, n_outputs), or None
         Probabilities or logits behind the labels, of a classifier.
-    tolerance : float, default=1e-9
-        How near F1 has to be to that of calling every scan positive. Not zero for
-        scores that were printed with few digits.
+    tolerance : float, default=0.0
+        Share of the scans that may be called negative where "every" scan is called
+        positive.
 
     Returns
     -------
@@ -388,12 +388,8 @@ def degeneracy(
         return Degeneracy(False, False, False)
     looks_positive = False
     if not continuous and len(classes) == 2:
-        positive = y == classes[1]
-        called = predicted == classes[1]
-        f1 = 2 * np.sum(positive & called) / (positive.sum() + called.sum())
-        looks_positive = bool(
-            abs(f1 - all_positive_f1(float(positive.mean()))) <= tolerance
-        )
+        n_negative = int(np.sum(predicted != classes[1]))
+        looks_positive = n_negative <= tolerance * len(y)
     return Degeneracy(constant, flat, looks_positive)
 
 

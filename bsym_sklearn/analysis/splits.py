@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -396,10 +396,13 @@ def as_splits(
             "`cv` needs to be a number of folds, a splitter of scikit-learn or a list "
             f"of (train, test). Got {cv!r}."
         )
+    given = list(cv)
     splits = [
         part if isinstance(part, Split) else _numbered(part, i)
-        for i, part in enumerate(cv)
+        for i, part in enumerate(given)
     ]
+    if not any(isinstance(part, Split) for part in given):
+        splits = _in_repeats(splits)
     names = [split.name for split in splits]
     if not splits or len(set(names)) < len(names):
         raise ValueError(
@@ -415,6 +418,18 @@ def _numbered(rows: Any, i: int) -> Split:
         np.flatnonzero(x) if x.dtype == bool else x.astype(int) for x in sides
     )
     return Split(train, test, f"split {i + 1}")
+
+
+def _in_repeats(splits: list[Split]) -> list[Split]:
+    """Count the repetitions: a new one begins with a row that is tested again."""
+    numbered, tested, repeat = [], set[int](), 0
+    for split in splits:
+        rows = set(split.test.tolist())
+        if rows & tested:
+            tested, repeat = set(), repeat + 1
+        tested |= rows
+        numbered.append(replace(split, repeat=repeat))
+    return numbered
 
 
 def _members(y: ArrayLike, groups: ArrayLike | None) -> np.ndarray:

@@ -129,7 +129,8 @@ def conclusions(
         if row["degenerate"]:
             said.append(
                 f"{name} is degenerate in {row['degenerate']} of {_n_fits(row)} fits: "
-                "it says the same of every scan, or scores as if it did."
+                "it calls every scan the same. Scores behind the labels, which AUROC "
+                "reads, may still differ."
             )
     if (plain["level"] == "C").any():
         said.append(

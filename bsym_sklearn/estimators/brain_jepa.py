@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from bsym_sklearn.data.cohort import Cohort
@@ -12,6 +13,7 @@ from bsym_sklearn.estimators.patch_models import (
     BasePatchRegressor,
 )
 from bsym_sklearn.model.brain_jepa import BrainJEPA
+from bsym_sklearn.training.rivals import load_brain_jepa_checkpoint
 
 N_GRADIENTS = 30  # as published
 
@@ -21,6 +23,11 @@ class BrainJEPAMixin(BasePatchModel):
 
     _model = BrainJEPA
     _patch_size = 16
+
+    def _load_published(self, path: Path, cohort: Cohort) -> BrainJEPA:
+        """Read weights, which are bound to their regions and window."""
+        gradients = self._coordinates(cohort)
+        return load_brain_jepa_checkpoint(path, coordinates=gradients)
 
     def _n_coordinates(self, cohort: Cohort) -> int:
         """Return the number of gradients, 30 as published where there are as many."""
@@ -40,7 +47,8 @@ class BrainJEPAEmbedder(BrainJEPAMixin, BasePatchEmbedder):
     size : {"toy", "vit-s", "vit-b", "vit-l"}, default="toy"
         Published sizes, but for ``"toy"``, which a laptop trains.
     pretrained : str, Path or None, default=None
-        Folder of a saved embedder of the same model.
+        Folder of a saved embedder of the same model, or a file of published weights,
+        see :func:`~bsym_sklearn.training.rivals.load_brain_jepa_checkpoint`.
     pooling : {"mean", "regions"}, default="mean"
         Features of the average region, or of each region.
     window : int or None, default=None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from bsym_sklearn.estimators.patch_models import (
     BasePatchRegressor,
 )
 from bsym_sklearn.model.brainlm import BrainLM
+from bsym_sklearn.training.rivals import load_brainlm_checkpoint
 
 CENTRES = ["x", "y", "z"]  # columns of a cohort's regions, in mm
 BRAIN_RADIUS = 50.0  # mm: gradients in the place of centres get this spread
@@ -24,6 +27,15 @@ class BrainLMMixin(BasePatchModel):
 
     _model = BrainLM
     _patch_size = 20
+
+    def _load_published(self, path: Path, cohort: Cohort) -> BrainLM:
+        """Read weights, which suit any regions and any window."""
+        return load_brainlm_checkpoint(
+            path,
+            n_regions=cohort.n_regions,
+            window=self.preprocessing_.window,
+            coordinates=self._coordinates(cohort),
+        )
 
     def _n_coordinates(self, cohort: Cohort) -> int | None:
         """Return None with centres of regions, else three gradients in their place."""
@@ -55,7 +67,8 @@ class BrainLMEmbedder(BrainLMMixin, BasePatchEmbedder):
     size : {"toy", "13m"}, default="toy"
         Published sizes, but for ``"toy"``, which a laptop trains.
     pretrained : str, Path or None, default=None
-        Folder of a saved embedder of the same model.
+        Folder of a saved embedder of the same model, or a file of published weights,
+        see :func:`~bsym_sklearn.training.rivals.load_brainlm_checkpoint`.
     pooling : {"mean", "regions"}, default="mean"
         Features of the average region, or of each region.
     window : int or None, default=None

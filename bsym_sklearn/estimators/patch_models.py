@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ from bsym_sklearn.training.patch_tasks import (
 
 POOLINGS = ("mean", "regions")
 COLLAPSED_SPREAD = 1e-2  # of embeddings between scans; directions at random have 1
+COLLAPSED_RANK = 1.5  # effective, of embeddings of at least FEWEST_TO_RANK scans
+FEWEST_TO_RANK = 8
 
 
 class BasePatchModel(SavableMixin):
@@ -131,7 +133,10 @@ class BasePatchModel(SavableMixin):
         self.modalities_ = self._select_modalities(cohort)
         self._require_fmri(cohort)
         if self.pretrained is not None:
-            return self._load_pretrained(cohort)
+            source = resolve_source(self.pretrained, verbose=self.verbose)
+            if source.is_file():
+                return self._start_from_published(source, cohort)
+            return self._load_pretrained(source, cohort)
         # Single time points (a table) have no connectivity, and so no gradients.
         n_coordinates = None if cohort.is_table else self._n_coordinates(cohort)
         self.preprocessing_ = self._fit_preprocessing(
@@ -173,13 +178,37 @@ class BasePatchModel(SavableMixin):
         """Return the backbone that `config` describes, untrained."""
         return self._model(**config, generator=generator)  # type: ignore[call-arg]
 
-    def _load_pretrained(self, cohort: Cohort) -> PatchBackbone:
-        """Return the backbone of a saved estimator, and use its preprocessing."""
-        source = cast("str | Path", self.pretrained)
-        folder, name = (
-            resolve_source(source, verbose=self.verbose),
-            Path(str(source)).name,
+    def _start_from_published(self, path: Path, cohort: Cohort) -> PatchBackbone:
+        """Return the backbone of a published file; all else comes from the scans."""
+        n_coordinates = None if cohort.is_table else self._n_coordinates(cohort)
+        self.preprocessing_ = self._fit_preprocessing(
+            cohort, self.modalities_, self.window, n_coordinates
         )
+        with refusing(
+            f"{type(self).__name__} cannot use {path.name!r} as `pretrained`",
+            "Use scans in the atlas of the weights.",
+        ):
+            backbone = self._load_published(path, cohort)
+        asked = {"window": self.window, "patch_size": self.patch_size}
+        if self.window is not None:  # whole patches of it are used
+            asked["window"] = self.window // backbone.patch_size * backbone.patch_size
+        for name, value in asked.items():
+            if value not in (None, getattr(backbone, name)):
+                raise ValueError(
+                    f"{type(self).__name__} takes `{name}` from '{path.name}', which "
+                    f"has {getattr(backbone, name)}. Got {getattr(self, name)}. Leave "
+                    "it out."
+                )
+        self.preprocessing_.window = backbone.window
+        return backbone
+
+    def _load_published(self, path: Path, cohort: Cohort) -> PatchBackbone:
+        """Read weights that others have published."""
+        raise NotImplementedError(f"{type(self).__name__}._load_published")
+
+    def _load_pretrained(self, folder: Path, cohort: Cohort) -> PatchBackbone:
+        """Return the backbone of a saved estimator, and use its preprocessing."""
+        name = Path(str(self.pretrained)).name
         tensors, config = load_bundle(folder)
         with refusing(
             f"{type(self).__name__} cannot use {name!r} as `pretrained`",
@@ -336,13 +365,15 @@ class BasePatchEmbedder(TransformerMixin, BasePatchModel):
         """Measure how much the embeddings of the scans of `fit` differ."""
         pooled = self._predict(X, lambda batch: self._embed(batch).mean(1))
         embeddings = torch.from_numpy(pooled)
-        self.effective_rank_ = effective_rank(embeddings)
-        self.between_scan_spread_ = between_scan_spread(embeddings)
-        if len(embeddings) > 1 and self.between_scan_spread_ < COLLAPSED_SPREAD:
+        n_scans, rank = len(embeddings), effective_rank(embeddings)
+        spread = between_scan_spread(embeddings)
+        self.effective_rank_, self.between_scan_spread_ = rank, spread
+        alike = n_scans > 1 and spread < COLLAPSED_SPREAD
+        if alike or (n_scans >= FEWEST_TO_RANK and rank < COLLAPSED_RANK):
+            what = "nearly the same embedding" if alike else "embeddings on one line"
             warnings.warn(
-                f"{type(self).__name__} gives all scans nearly the same embedding "
-                f"(spread {self.between_scan_spread_:.4f}, effective rank "
-                f"{self.effective_rank_:.1f}): training has collapsed, or not begun. "
+                f"{type(self).__name__} gives all scans {what} (spread {spread:.4f}, "
+                f"effective rank {rank:.1f}): training has collapsed, or not begun. "
                 "Lower `lr`, train on more scans, or use pooling='regions'.",
                 BrainSymphonyWarning,
                 stacklevel=3,

@@ -24,12 +24,40 @@ UNSALTED = "sha256"
 N_BYTES = 16  # of a salt and of a salted hash
 SALTED_PATTERN = re.compile(r"[0-9a-f]{32}")
 UNSALTED_PATTERN = re.compile(r"[0-9a-f]{64}")
+WHOLE_NUMBER = re.compile(r"0*([0-9]+)(\.0)?")
 PLACE = re.compile(r"~|([A-Za-z]:)?[/\\]")  # how a path begins
+
+
+def person(name: object) -> str:
+    """Return who a participant is, however a table writes it.
+
+    Parameters
+    ----------
+    name : object
+        ``sub-01`` of BIDS, ``1`` of a column of numbers, ``1.0`` of one with gaps.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> [person(name) for name in ("sub-01", "01", 1, 1.0, "NYU_01")]
+    ['1', '1', '1', '1', 'NYU_01']
+    """
+    bare = str(name).removeprefix("sub-")
+    number = WHOLE_NUMBER.fullmatch(bare)
+    return number[1] if number else bare
 
 
 def participant_hashes(names: Iterable[object]) -> set[str]:
     """Return what a fitted model keeps of the participants that it has seen."""
-    return {hashlib.sha256(str(name).encode()).hexdigest() for name in set(names)}
+    return {_hash(person(name)) for name in set(names)}
+
+
+def _hash(text: str) -> str:
+    """Return the fast hash of a name."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def add_participants(seen: Iterable[str], names: Iterable[object]) -> list[str]:
@@ -65,7 +93,7 @@ def shared_participants(names: Iterable[object], seen: Iterable[str]) -> set[str
     Parameters
     ----------
     names : iterable
-        Of participants, with or without the ``sub-`` of BIDS: sub-1 is 1.
+        Of participants, see :func:`person`.
     seen : iterable of str
         Hashes, salted or not, of any number of models.
 
@@ -84,7 +112,8 @@ def shared_participants(names: Iterable[object], seen: Iterable[str]) -> set[str
     shared = set()
     for name in {str(name) for name in names}:
         bare = name.removeprefix("sub-")
-        hashes = participant_hashes([bare, f"sub-{bare}"])
+        # bundles of older versions have hashes of names as they were written
+        hashes = {_hash(text) for text in (person(name), bare, f"sub-{bare}")}
         pairs = product(hashes, salts)
         if any((_salted(x, salt) if salt else x) in seen for x, salt in pairs):
             shared.add(name)

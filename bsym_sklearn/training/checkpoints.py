@@ -178,8 +178,8 @@ def load_weights(
     Raises
     ------
     CheckpointError
-        If anything is missing, unexpected or of another shape or kind of number.
-        Lists all of it.
+        If anything is missing, unexpected, not finite or of another shape or kind of
+        number. Lists all of it.
 
     Examples
     --------
@@ -202,6 +202,7 @@ def load_weights(
         for name in own
         if name in tensors and _kind(tensors[name]) != _kind(own[name])
     ]
+    broken = [name for name, x in tensors.items() if not x.isfinite().all()]
     problems = [
         f"{what}: {_listed(names)}."
         for what, names in (
@@ -209,6 +210,7 @@ def load_weights(
             ("Unexpected", unexpected),
             ("Of another shape", misshaped),
             ("Of another type", mistyped),
+            ("Not finite", broken),
         )
         if names
     ]

@@ -24,6 +24,7 @@ from bsym_sklearn.exceptions import BrainSymphonyWarning, CheckpointError
 from bsym_sklearn.model.brain_jepa import FEWEST_REGIONS, BrainJEPA
 from bsym_sklearn.model.brain_jepa_layers import Encoder, Predictor
 from bsym_sklearn.model.brainlm import BrainLM
+from bsym_sklearn.model.patches import PatchBackbone
 from bsym_sklearn.training.checkpoints import load_weights
 from bsym_sklearn.training.reference import DAMAGED, _is_weight, _without_prefix
 
@@ -136,6 +137,7 @@ def load_brainlm_checkpoint(
     n_regions: int = 424,
     window: int = 200,
     n_heads: int = 4,
+    coordinates: Tensor | None = None,
 ) -> BrainLM:
     """Read weights of the published masked autoencoder ("old_13M" and its kin).
 
@@ -148,14 +150,16 @@ def load_brainlm_checkpoint(
     path : path-like
         ``pytorch_model.bin`` or ``model.safetensors``.
     n_regions, window : int, default=424, 200
-        Regions and time points of the data to come.
+        Regions and time points of the data to come; these are cut to whole patches.
     n_heads : int, default=4
         Attention heads, where the weights do not tell.
+    coordinates : Tensor of shape (n_regions, 3) or None, default=None
+        Centres of the regions, in mm.
 
     Returns
     -------
     BrainLM
-        In evaluation mode, float32, on the CPU, without coordinates.
+        In evaluation mode, float32, on the CPU.
 
     Raises
     ------
@@ -169,8 +173,8 @@ def load_brainlm_checkpoint(
     Warns
     -----
     BrainSymphonyWarning
-        Coordinates are still to be set. (The published medians and quartiles by
-        which the series were scaled were never released.)
+        Without `coordinates`, which are then still to be set. (The published medians
+        and quartiles by which the series were scaled were never released.)
 
     References
     ----------
@@ -205,7 +209,7 @@ def load_brainlm_checkpoint(
         )
     model = BrainLM(
         n_regions,
-        window,
+        window // patch_size * patch_size,
         patch_size=patch_size,
         dim=dim,
         depth=_n_blocks(tensors, "vit.encoder.layer"),
@@ -220,12 +224,15 @@ def load_brainlm_checkpoint(
         ours[renamed] = tensor.flatten() if renamed.endswith("_token") else tensor
     ours[COORDINATES] = model.coordinates
     load_weights(model, _joined(ours), source=f"'{path}'")
-    _warn_of_coordinates("centres of the regions, in mm")
+    _place(model, coordinates, "centres of the regions, in mm")
     return model.eval()
 
 
 def load_brain_jepa_checkpoint(
-    path: str | os.PathLike[str], *, n_heads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    n_heads: int | None = None,
+    coordinates: Tensor | None = None,
 ) -> BrainJEPA:
     """Read weights of the published joint-embedding model ("jepa-ep300.pth.tar").
 
@@ -239,11 +246,13 @@ def load_brain_jepa_checkpoint(
         one of safetensors with these as first part of every name.
     n_heads : int or None, default=None
         Attention heads. None for one per 64 channels, as in all published sizes.
+    coordinates : Tensor of shape (n_regions, K) or None, default=None
+        Gradients of the regions, from the first; as many are used as the weights need.
 
     Returns
     -------
     BrainJEPA
-        In evaluation mode, float32, on the CPU, without coordinates.
+        In evaluation mode, float32, on the CPU.
 
     Raises
     ------
@@ -256,7 +265,7 @@ def load_brain_jepa_checkpoint(
     Warns
     -----
     BrainSymphonyWarning
-        Coordinates are still to be set.
+        Without `coordinates`, which are then still to be set.
 
     References
     ----------
@@ -302,7 +311,8 @@ def load_brain_jepa_checkpoint(
             ours[key] = _jepa_shaped(tensor, renamed)
     load_weights(model, ours, source=f"'{path}'")
     model.adopt_target()
-    _warn_of_coordinates("gradients of the regions")
+    first = None if coordinates is None else coordinates[:, :n_gradients]
+    _place(model, first, "gradients of the regions")
     return model.eval()
 
 
@@ -453,8 +463,11 @@ def _other_table(source: Source) -> CheckpointError:
     )
 
 
-def _warn_of_coordinates(what: str) -> None:
-    """Say that the weights do not hold the places of the regions."""
+def _place(model: PatchBackbone, coordinates: Tensor | None, what: str) -> None:
+    """Set the places of the regions, or say that the weights do not hold them."""
+    if coordinates is not None:
+        model.set_coordinates(coordinates)
+        return
     warnings.warn(
         f"The published weights do not hold the {what}: they are zero until you call "
         "`set_coordinates`.",

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
@@ -25,7 +26,7 @@ from bsym_sklearn import (
 from bsym_sklearn.analysis import cells
 from bsym_sklearn.analysis.comparison import compare
 from bsym_sklearn.analysis.scores import METRICS
-from bsym_sklearn.analysis.splits import Split
+from bsym_sklearn.analysis.splits import Split, leave_one_group_out
 from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.data import check_cohort, load_cohort, make_cohort, save_shards
 from bsym_sklearn.data.folder import RegionTable
@@ -216,14 +217,15 @@ def test_a_damaged_cell_is_computed_again(people, tmp_path, fits) -> None:
     pd.testing.assert_frame_equal(scores_of(again), scores_of(first))
 
 
-def test_cells_of_two_versions_are_told(people, tmp_path) -> None:
+def test_cells_of_older_code_are_told(people, tmp_path) -> None:
     X, y = people
     compare({"linear": LINEAR}, X, y, cv=2, store=tmp_path)
-    key = next((tmp_path / "cells").iterdir()).stem
     store = CellStore(tmp_path)
-    store.write(key, (store.read(key) or {}) | {"code": "older", "commit": "abc"})
-    with pytest.warns(BrainSymphonyWarning, match=r"Got 2, of the commits \[.*'abc'"):
-        compare({"linear": LINEAR}, X, y, cv=2, store=tmp_path)
+    for n, path in enumerate((tmp_path / "cells").iterdir(), start=1):
+        older = {"code": "older", "commit": "abc"}
+        store.write(path.stem, (store.read(path.stem) or {}) | older)
+        with pytest.warns(BrainSymphonyWarning, match=rf"Got {n} of 2 .* \['abc'\]"):
+            compare({"linear": LINEAR}, X, y, cv=2, store=tmp_path)
 
 
 def test_results_do_not_depend_on_how_much_runs_at_once(people) -> None:
@@ -302,18 +304,25 @@ def test_given_weights_must_not_have_seen_who_is_tested(people, tmp_path) -> Non
     for name, scans in (("same", X[:8]), ("others", others), ("nobody", X[["fmri"]])):
         embedder.fit(scans).save_pretrained(tmp_path / name)
 
-    def run(name: str, level: str) -> pd.DataFrame:
+    def run(name: str, level: str, X: pd.DataFrame = X) -> pd.DataFrame:
         given = BrainSymphonyClassifier(
             **TINY, max_epochs=1, pretrained=str(tmp_path / name)
         )
         return compare({"given": given}, X, y, cv=2, level=level)
 
-    with pytest.raises(ValueError, match="Level 'A' needs pretraining within"):
+    with pytest.raises(ValueError, match="Level 'A' needs all learning within"):
         run("others", "A")
     with pytest.raises(ValueError, match="Got 4 of 12 that 'same' of 'given' has seen"):
         run("same", "B")
     with pytest.raises(ValueError, match=r"they have seen\. Got none in 'nobody'"):
         run("nobody", "B")
+    with pytest.raises(ValueError, match=r"needs the participants that .* Got none\."):
+        run("others", "B", X.drop(columns="participant_id"))
+    padded = X.assign(participant_id="sub-00" + X["participant_id"].str[1:])
+    embedder.fit(padded[:8]).save_pretrained(tmp_path / "padded")
+    numbers = X.assign(participant_id=X["participant_id"].str[1:].astype(float))
+    with pytest.raises(ValueError, match="Got 4 of 12 that 'padded' of 'given' has"):
+        run("padded", "B", numbers)
     assert run("others", "B")["level"].eq("B").all()
     assert run("same", "C")["level"].eq("C").all()
 
@@ -454,8 +463,35 @@ def test_weights_of_a_pretrainer_are_looked_at_too(people, tmp_path) -> None:
     )
     candidate = make_candidate("brainsymphony-frozen", pretrain_epochs=1)
     candidate.pretrainer.set_params(pretrained=str(tmp_path / "all"))
-    with pytest.raises(ValueError, match="Level 'A' needs pretraining within"):
+    with pytest.raises(ValueError, match="Level 'A' needs all learning within"):
         compare({"x": candidate}, X, y, cv=2)
+
+
+def test_frozen_models_are_looked_at_too(people) -> None:
+    X, y = people
+    embedder = BrainSymphonyEmbedder(**TINY, max_epochs=0, random_state=0)
+    others = X.assign(participant_id=[f"q{i}" for i in range(24)])
+
+    def run(scans: pd.DataFrame, level: str) -> pd.DataFrame:
+        frozen = FrozenEstimator(embedder.fit(scans))
+        model = make_pipeline(frozen, LogisticRegression())
+        chance = DummyClassifier(strategy="prior")
+        return compare({"x": model, "chance": chance}, X, y, cv=2, level=level)
+
+    with pytest.raises(ValueError, match=r"Level 'A' .* Got 'x' with what .*Embedder'"):
+        run(others, "A")
+    with pytest.raises(ValueError, match="Got 12 of 12 that 'BrainSymphonyEmbedder'"):
+        run(X, "B")
+    levels = run(others, "B").groupby("label")["level"].first()
+    assert levels.to_dict() == {"chance": "A", "x": "B"}
+
+
+def test_nobody_is_on_both_sides_whatever_made_the_split(people) -> None:
+    X, y = people
+    site = np.arange(24) % 2  # everybody was scanned in both
+    splits = leave_one_group_out(site)
+    with pytest.raises(ValueError, match="Got 12 in both"):
+        compare({"chance": CHANCE}, X, y, groups=site, cv=splits)
 
 
 def test_what_has_changed_is_compared_again(people, tmp_path) -> None:

@@ -226,6 +226,13 @@ def test_sound_predictions_are_not_flagged(rng: np.random.Generator) -> None:
     assert not any(degeneracy(values, 0.1 * values + 3))
 
 
+def test_an_f1_that_happens_to_be_that_of_calling_all_positive_is_not_flagged() -> None:
+    y = np.repeat([0, 1], 10)
+    predicted = np.r_[np.zeros(15, dtype=int), np.ones(5, dtype=int)]
+    assert f1_score(y, predicted) == pytest.approx(all_positive_f1(0.5))
+    assert not any(degeneracy(y, predicted))
+
+
 def test_predictions_near_all_positive_are_flagged_only_with_tolerance() -> None:
     y = np.arange(1000) % 2
     predicted = np.ones(1000, dtype=int)

@@ -7,7 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+)
 
 from bsym_sklearn.analysis.splits import (
     Split,
@@ -120,6 +124,10 @@ def test_splits_may_come_from_scikit_learn_or_by_hand() -> None:
     y, groups = np.tile([0, 1], 6), np.arange(12) // 2
     made = as_splits(GroupKFold(3), y, groups)
     assert [split.name for split in made] == ["split 1", "split 2", "split 3"]
+    folds = RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0)
+    assert [split.repeat for split in as_splits(folds, y, groups)] == [0] * 3 + [1] * 3
+    drawn = ShuffleSplit(3, test_size=0.6, random_state=0)
+    assert [split.repeat for split in as_splits(drawn, y, groups)] == [0, 1, 2]
     own = Split(np.arange(6), np.arange(6, 12), "halves")
     assert as_splits([own], y, groups) == [own]
     assert own.test_fraction == 0.5

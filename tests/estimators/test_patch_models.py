@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -218,3 +220,58 @@ def test_weights_of_another_atlas_or_model_are_refused(tmp_path: Any) -> None:
 def test_bad_parameters_are_errors(kind: Any, option: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(kind, **option)
+
+
+PUBLISHED = Path(__file__).parents[1] / "model" / "fixtures" / "rivals"
+published = pytest.mark.parametrize(
+    ("embedder", "classifier", "file", "window"),
+    [
+        (BrainLMEmbedder, BrainLMClassifier, "brainlm.safetensors", 56),
+        (BrainJEPAEmbedder, BrainJEPAClassifier, "brain_jepa.safetensors", 40),
+    ],
+)
+
+
+@published
+def test_published_weights_embed_and_are_fine_tuned(
+    embedder, classifier, file, window, tmp_path
+) -> None:
+    cohort = make_cohort(n_scans=N, n_regions=20, n_timepoints=60, random_state=0)
+    X, weights = cohort.data[["fmri"]], load_file(PUBLISHED / file)
+    model = embedder(pretrained=PUBLISHED / file, max_epochs=0, random_state=0)
+    features = model.fit(X).transform(X)
+    assert model.preprocessing_.window == model.backbone_.window == window
+    own = model.backbone_.state_dict()
+    assert {x.shape for x in weights.values()} & {x.shape for x in own.values()}
+    assert model.backbone_.coordinates.abs().sum() > 0
+    again = embedder(pretrained=PUBLISHED / file, max_epochs=0, random_state=1).fit(X)
+    np.testing.assert_array_equal(again.transform(X), features)  # nothing is random
+    model.save_pretrained(tmp_path / "saved")
+    saved = embedder.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(saved.transform(X), features, rtol=1e-5)
+    tuned = classifier(**TINY, pretrained=PUBLISHED / file).fit(X, cohort.target)
+    assert tuned.predict(X).shape == (N,)
+
+
+@published
+def test_published_weights_are_refused_for_other_scans(
+    embedder, classifier, file, window, tmp_path
+) -> None:
+    X = make_cohort(n_scans=4, n_regions=20, n_timepoints=60).data[["fmri"]]
+    model = embedder(pretrained=PUBLISHED / file, max_epochs=0)
+    with pytest.raises(ValueError, match=r"takes `patch_size` from .* Leave it out"):
+        clone(model).set_params(patch_size=5).fit(X)
+    broken = load_file(PUBLISHED / file)
+    name = next(name for name, x in broken.items() if x.ndim == 1)
+    broken[name][0] = np.nan
+    save_file(broken, tmp_path / file)
+    with pytest.raises(CheckpointError, match="Not finite: "):
+        clone(model).set_params(pretrained=tmp_path / file).fit(X)
+    if embedder is BrainJEPAEmbedder:
+        with pytest.raises(ValueError, match=r"takes `window` from .* has 40\. Got 60"):
+            clone(model).set_params(window=60).fit(X)
+        few = make_cohort(n_scans=4, n_regions=9, n_timepoints=60).data[["fmri"]]
+        with pytest.raises(
+            CheckpointError, match=r"cannot use .*\(20, 3\)\. Got \(9, 3\)"
+        ):
+            model.fit(few)
