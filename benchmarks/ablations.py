@@ -3,13 +3,11 @@
     python benchmarks/ablations.py --cohort FOLDER --target COLUMN --size small
 
 Each change sets one or two parameters of the base: a stream taken out of the head or
-read alone, no blocks in the Perceiver, one modality (and so no gate), other tokens, and
-every repair back to what the released code does ("reference"). Pretraining has the
-same change, and is done on the training rows of a fold. `difference` in the table is to
-the base, by the corrected test, with Holm's adjustment over all changes.
-
-The gate has no switch of its own: it goes with one modality, or with the read-out that
-it feeds ("without fused").
+read alone, no blocks in the Perceiver, equal weights in place of the gate, one
+modality, other tokens, and every repair back to what the released code does
+("reference"). Pretraining has the same change, and is done on the training rows of a
+fold. `difference` in the table is to the base, by the corrected test, with Holm's
+adjustment over all changes.
 """
 
 from __future__ import annotations
@@ -80,6 +78,7 @@ def changes(has: Sequence[str], *, scratch: bool = False) -> dict[str, dict[str,
     if "fmri" in has:
         found["no Perceiver blocks"] = {"perceiver_depth": 0}
     if len(has) > 1:
+        found["no gate"] = {"fusion": "mean"}
         found |= {f"{m} only": {"modalities": m} for m in has}
     if "fmri" in has:
         found |= TOKENS

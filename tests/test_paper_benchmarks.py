@@ -366,7 +366,7 @@ def test_every_ablation_is_one_change_of_the_base(load) -> None:
         after = made.estimator.get_params()
         assert {key for key in after if after[key] != before[key]} == set(change), name
         assert len(change) == 1
-    assert {"without spatial", "without structural", "fused alone"} <= set(every)
+    assert {"without spatial", "no gate", "fused alone"} <= set(every)
     assert not {"spatial alone", "structural alone"} & set(every)  # blind to one
     only_sc = ablations.changes(("sc",))
     assert list(only_sc) == [
@@ -376,8 +376,8 @@ def test_every_ablation_is_one_change_of_the_base(load) -> None:
     ]
     scratch = ablations.changes(("fmri",), scratch=True)
     assert "decoder as released" not in scratch
-    with pytest.raises(ValueError, match=r"Got \['no gate'\]"):
-        ablations.checked(["no gate"], every)
+    with pytest.raises(ValueError, match=r"Got \['no head'\]"):
+        ablations.checked(["no head"], every)
 
 
 def test_one_page_names_the_runs_without_places(load, tmp_path) -> None:

@@ -77,6 +77,7 @@ class BaseBrainSymphony(SavableMixin):
         signed_attention: str = "continuous",
         absent_edges: str = "masked",
         edge_symmetry: str = "symmetric",
+        fusion: str = "gate",
         pooling: str = "regions",
         n_windows: int | None = None,
         objective: str = "joint",
@@ -124,6 +125,7 @@ class BaseBrainSymphony(SavableMixin):
         self.signed_attention = signed_attention
         self.absent_edges = absent_edges
         self.edge_symmetry = edge_symmetry
+        self.fusion = fusion
         self.pooling = pooling
         self.n_windows = n_windows
         self.objective = objective
@@ -201,6 +203,7 @@ class BaseBrainSymphony(SavableMixin):
             signed_attention=self.signed_attention,
             absent_edges=self.absent_edges,
             edge_symmetry=self.edge_symmetry,
+            fusion=self.fusion,
             perceiver_residual=self.perceiver_residual,
             decoder=self.decoder,
             final_norm=self.final_norm,

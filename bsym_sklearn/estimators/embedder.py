@@ -104,6 +104,9 @@ class BrainSymphonyEmbedder(TransformerMixin, BaseBrainSymphony):
         See :class:`~bsym_sklearn.model.structural.SignedGraphAttention`.
     edge_symmetry : {"symmetric", "reference"}, default="symmetric"
         See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
+    fusion : {"gate", "mean"}, default="gate"
+        How much each modality counts in fused embeddings: by a learned gate per
+        region and channel, or half and half.
     pooling : {"regions", "network", "mean"}, default="regions"
         Features of a scan: all region embeddings side by side; their averages
         by network (column ``network`` of ``X.attrs["regions"]``); or their

@@ -28,6 +28,7 @@ from bsym_sklearn.model.token_attention import LocalSignal
 
 MODALITIES = ("fmri", "sc")
 FINAL_NORMS = ("reference", "layer")
+FUSIONS = ("gate", "mean")
 ENCODER_STREAMS = ("spatial", "temporal", "states")
 STREAMS = ("spatial", "temporal", "perceiver", "structural")
 
@@ -151,6 +152,21 @@ class FMRIEncoder(nn.Module):
         return out.spatial, out.temporal, signal, self.spatial.positions.vectors()
 
 
+class EqualWeights(nn.Module):
+    """Mix two modalities half and half, whatever they say.
+
+    Examples
+    --------
+    >>> import torch
+    >>> EqualWeights()(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8)).unique()
+    tensor([0.5000])
+    """
+
+    def forward(self, fmri: Tensor, sc: Tensor) -> Tensor:
+        """Return the weight (B, R, D) of `fmri` against `sc`, both (B, R, D)."""
+        return torch.full_like(fmri + sc, 0.5)
+
+
 class Gate(nn.Module):
     r"""Mix two modalities per region and channel.
 
@@ -229,6 +245,8 @@ class BrainSymphony(nn.Module):
         See :class:`~bsym_sklearn.model.structural.SignedGraphAttention`.
     edge_symmetry
         See :class:`~bsym_sklearn.model.edges.EdgePredictor`.
+    fusion : {"gate", "mean"}, default="gate"
+        Weights of two modalities: learned per region and channel, or equal.
     perceiver_residual, decoder
         See :class:`~bsym_sklearn.model.perceiver.RegionPerceiver`; with
         ``decoder="residual"`` decoded edges are added to expected ones too.
@@ -293,6 +311,7 @@ class BrainSymphony(nn.Module):
         signed_attention: str = "reference",
         absent_edges: str = "reference",
         edge_symmetry: str = "reference",
+        fusion: str = "gate",
         perceiver_residual: str = "reference",
         decoder: str = "reference",
         dynamics_order: int = 2,
@@ -301,6 +320,7 @@ class BrainSymphony(nn.Module):
     ) -> None:
         super().__init__()
         check_choice(final_norm, FINAL_NORMS, "final_norm")
+        check_choice(fusion, FUSIONS, "fusion")
         if not modalities or set(modalities) - set(MODALITIES):
             raise ValueError(
                 f"`modalities` must be a non-empty part of {MODALITIES}. "
@@ -338,6 +358,7 @@ class BrainSymphony(nn.Module):
             "signed_attention": signed_attention,
             "absent_edges": absent_edges,
             "edge_symmetry": edge_symmetry,
+            "fusion": fusion,
             "perceiver_residual": perceiver_residual,
             "decoder": decoder,
             "dynamics_order": dynamics_order,
@@ -345,7 +366,7 @@ class BrainSymphony(nn.Module):
         }
         self.fmri: FMRIEncoder | None = None
         self.sc: StructuralStream | None = None
-        self.gate: Gate | None = None
+        self.gate: nn.Module | None = None
         mlp_dim = 4 * dim if mlp_dim is None else mlp_dim
         # Nothing is drawn from torch's global generator: the weights are made
         # without memory and filled from ours.
@@ -418,7 +439,7 @@ class BrainSymphony(nn.Module):
                     expects_edges=decoder == "residual",
                 )
             if len(self.modalities) == len(MODALITIES):
-                self.gate = Gate(dim)
+                self.gate = Gate(dim) if fusion == "gate" else EqualWeights()
         self.float()  # a float64 default of torch would draw other weights
         self.to_empty(device="cpu")
         if generator is None:

@@ -134,6 +134,7 @@ BAD_PARAMETERS: list[tuple[str, Any, type[Exception], str]] = [
     ("signed_attention", "both", ValueError, "both"),
     ("absent_edges", "random", ValueError, "random"),
     ("edge_symmetry", "none", ValueError, "none"),
+    ("fusion", "sum", ValueError, "`fusion` must be one of"),
     ("n_jobs", 0, ValueError, "n_jobs == 0, must be None, positive or negative"),
     ("n_jobs", "many", TypeError, "n_jobs must be an instance of int"),
     ("device", "quantum", (RuntimeError, ValueError), "quantum"),

@@ -156,7 +156,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "staged": {"objective": "staged", "max_epochs": 7},
     "no seed": {"random_state": None},
     "network means": {"pooling": "network"},
-    "mean": {"pooling": "mean"},
+    "mean": {"pooling": "mean", "fusion": "mean"},
 }
 
 
