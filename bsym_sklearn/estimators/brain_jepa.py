@@ -29,6 +29,10 @@ class BrainJEPAMixin(BasePatchModel):
         gradients = self._coordinates(cohort)
         return load_brain_jepa_checkpoint(path, coordinates=gradients)
 
+    def _masking_config(self, masking: str) -> dict[str, Any]:
+        """Return how blocks are sampled."""
+        return {"masking": masking}
+
     def _n_coordinates(self, cohort: Cohort) -> int:
         """Return the number of gradients, 30 as published where there are as many."""
         return min(N_GRADIENTS, max(cohort.n_regions - 2, 1))
@@ -49,6 +53,10 @@ class BrainJEPAEmbedder(BrainJEPAMixin, BasePatchEmbedder):
     pretrained : str, Path or None, default=None
         Folder of a saved embedder of the same model, or a file of published weights,
         see :func:`~bsym_sklearn.training.rivals.load_brain_jepa_checkpoint`.
+    masking : {"published", "repaired"} or None, default=None
+        How blocks of tokens are sampled, see
+        :func:`~bsym_sklearn.model.block_masking.sample_blocks`. None is repaired.
+        Weights keep theirs.
     pooling : {"mean", "regions"}, default="mean"
         Features of the average region, or of each region.
     window : int or None, default=None

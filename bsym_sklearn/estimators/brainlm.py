@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,10 @@ class BrainLMMixin(BasePatchModel):
             coordinates=self._coordinates(cohort),
         )
 
+    def _masking_config(self, masking: str) -> dict[str, Any]:
+        """Return whether visible tokens keep their order."""
+        return {"sort_visible": masking == "repaired"}
+
     def _n_coordinates(self, cohort: Cohort) -> int | None:
         """Return None with centres of regions, else three gradients in their place."""
         return None if _has_centres(cohort) else min(3, max(cohort.n_regions - 2, 1))
@@ -69,6 +74,10 @@ class BrainLMEmbedder(BrainLMMixin, BasePatchEmbedder):
     pretrained : str, Path or None, default=None
         Folder of a saved embedder of the same model, or a file of published weights,
         see :func:`~bsym_sklearn.training.rivals.load_brainlm_checkpoint`.
+    masking : {"published", "repaired"} or None, default=None
+        Whether pretraining encodes the visible tokens in random order, as published,
+        or in their own, so that the convolution along them sees neighbours. None
+        takes that of `size`: repaired for ``"toy"``. Weights keep theirs.
     pooling : {"mean", "regions"}, default="mean"
         Features of the average region, or of each region.
     window : int or None, default=None

@@ -30,6 +30,7 @@ from bsym_sklearn.exceptions import (
     BrainSymphonyWarning,
     CheckpointError,
 )
+from bsym_sklearn.model.block_masking import MASKINGS
 from bsym_sklearn.model.brain_jepa import BrainJEPA
 from bsym_sklearn.model.collapse import between_scan_spread, effective_rank
 from bsym_sklearn.model.functional import FMRIInput
@@ -69,6 +70,7 @@ class BasePatchModel(SavableMixin):
         size: str = "toy",
         *,
         pretrained: str | Path | None = None,
+        masking: str | None = None,
         pooling: str = "mean",
         constant_regions: str = "error",
         window: int | None = None,
@@ -95,6 +97,7 @@ class BasePatchModel(SavableMixin):
     ) -> None:
         self.size = size
         self.pretrained = pretrained
+        self.masking = masking
         self.pooling = pooling
         self.constant_regions = constant_regions
         self.window = window
@@ -123,6 +126,8 @@ class BasePatchModel(SavableMixin):
         """Check the sizes too."""
         super()._check_parameters()
         check_choice(self.size, tuple(self._model.PRESETS), "size")
+        if self.masking is not None:
+            check_choice(self.masking, MASKINGS, "masking")
         check_choice(self.pooling, POOLINGS, "pooling")
         if self.patch_size is not None:
             check_scalar(self.patch_size, "patch_size", Integral, min_val=1)
@@ -147,7 +152,9 @@ class BasePatchModel(SavableMixin):
         window = self.preprocessing_.window // size * size
         self.preprocessing_.window = window  # whole patches
         backbone = self._make_backbone(
-            self._config(cohort, window, size) | self._model.preset(self.size),
+            self._config(cohort, window, size)
+            | self._model.preset(self.size)
+            | ({} if self.masking is None else self._masking_config(self.masking)),
             torch.Generator().manual_seed(seed),
         )
         coordinates = self._coordinates(cohort)
@@ -162,6 +169,10 @@ class BasePatchModel(SavableMixin):
             "window": window,
             "patch_size": patch_size,
         }
+
+    def _masking_config(self, masking: str) -> dict[str, Any]:
+        """Return how the model is told to hide tokens."""
+        raise NotImplementedError(f"{type(self).__name__}._masking_config")
 
     def _n_coordinates(self, cohort: Cohort) -> int | None:
         """Return how many connectivity gradients place the regions, None for none."""
@@ -392,6 +403,7 @@ class BasePatchSupervised(BasePatchModel):
         pretrained: str | Path | None = None,
         strategy: str = "finetune",
         pretrain_epochs: int = 0,
+        masking: str | None = None,
         pooling: str = "mean",
         constant_regions: str = "error",
         window: int | None = None,
@@ -419,6 +431,7 @@ class BasePatchSupervised(BasePatchModel):
         super().__init__(
             size,
             pretrained=pretrained,
+            masking=masking,
             pooling=pooling,
             constant_regions=constant_regions,
             window=window,
@@ -487,6 +500,7 @@ class BasePatchClassifier(ScanClassifierMixin, BasePatchSupervised):
         pretrained: str | Path | None = None,
         strategy: str = "finetune",
         pretrain_epochs: int = 0,
+        masking: str | None = None,
         pooling: str = "mean",
         constant_regions: str = "error",
         window: int | None = None,
@@ -517,6 +531,7 @@ class BasePatchClassifier(ScanClassifierMixin, BasePatchSupervised):
             pretrained=pretrained,
             strategy=strategy,
             pretrain_epochs=pretrain_epochs,
+            masking=masking,
             pooling=pooling,
             constant_regions=constant_regions,
             window=window,

@@ -215,11 +215,24 @@ def test_weights_of_another_atlas_or_model_are_refused(tmp_path: Any) -> None:
 @each
 @pytest.mark.parametrize(
     ("option", "message"),
-    [({"size": "huge"}, "`size` must be"), ({"pooling": "max"}, "`pooling` must be")],
+    [
+        ({"size": "huge"}, "`size` must be"),
+        ({"pooling": "max"}, "`pooling` must be"),
+        ({"masking": "none"}, "`masking` must be"),
+    ],
 )
 def test_bad_parameters_are_errors(kind: Any, option: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(kind, **option)
+
+
+@each_embedder
+def test_tokens_are_hidden_as_published_or_repaired(kind: Any) -> None:
+    X, _ = make_data()
+    made = [fit(kind, masking=way) for way in (None, "repaired", "published")]
+    default, repaired, published = (model.transform(X) for model in made)
+    np.testing.assert_array_equal(default, repaired)
+    assert not np.array_equal(default, published)
 
 
 PUBLISHED = Path(__file__).parents[1] / "model" / "fixtures" / "rivals"
