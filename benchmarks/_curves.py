@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from _runs import can_draw, report
 from _tasks import Task
@@ -61,7 +62,10 @@ def report_curves(
     table = _wide(curves, metric)
     text = "\n".join([head, "", table.to_string(), "", *notes])
     write_atomically(folder / "curves.txt", text + "\n")
-    write_atomically(folder / "curves.md", as_markdown(table))
+    said = "".join(f"- {note}\n" for note in notes)
+    write_atomically(
+        folder / "curves.md", as_markdown(table) + f"\n{said}" * bool(said)
+    )
     if can_draw():
         _draw_curves(curves, metric, axis, folder / "curves.png")
     return text
@@ -76,12 +80,16 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def _wide(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return models x shares as text."""
+    """Return models x shares as text, with the scans to learn from if they vary."""
     text = [
         f"{mean:.3f} ± {sd:.3f}"
         for mean, sd in zip(curves[metric], curves[f"{metric}_sd"], strict=True)
     ]
     shares = [f"{share:.0%}" for share in curves["share"]]
+    sizes = curves["n_train"]
+    if not np.isclose(sizes, sizes[0]).all():
+        pairs = zip(shares, sizes, strict=True)
+        shares = [f"{share} ({n_scans:.0f} scans)" for share, n_scans in pairs]
     long = curves.assign(text=text, share=shares)
     wide = long.pivot_table(
         index="model", columns="share", values="text", aggfunc="first", sort=False

@@ -31,8 +31,7 @@ N_BINS = 5  # of a continuous target
 # People of a class, so that training rows can be divided again, or of a bin.
 LEAST = {"classification": 2, "regression": 1}
 NOTES = (
-    "A share has two people of each class at least, which can be more than it says: "
-    "curves.csv has the number of training scans.",
+    "A share has two people of each class at least, which can be more than it says.",
     "Pretraining sees the share only: it is not only labels that are few.",
     "p values in share-* are adjusted over the models of a share, not over shares.",
 )

@@ -337,5 +337,5 @@ def test_the_page_says_who_wins_in_finished_benchmarks(load, folder, tmp_path) -
     text = page.read_text()
     assert "| tiny | AUROC |" in text
     assert "## tiny" in text
-    assert "12 scans of 6 groups, 5 splits" in text
+    assert "12 scans of 6 people, 5 splits" in text
     assert "not there" not in text

@@ -166,7 +166,7 @@ def test_low_data_leaves_a_table_and_curves(load, folder, tmp_path, capsys) -> N
     assert curves["auroc"].between(0, 1).all()
     scans = curves.groupby("share")["n_train"].first()
     assert scans.to_dict() == {0.4: 8, 1.0: 12}
-    assert (out / "curves.md").read_text().startswith("| model | 40% | 100% |")
+    assert (out / "curves.md").read_text().startswith("| model | 40% (8 scans) |")
     assert "AUROC by share of the training people" in capsys.readouterr().out
     full = table_of(out / "share-100").loc["tangent + linear", "auroc"]
     line = curves.query("model == 'tangent + linear' and share == 1")

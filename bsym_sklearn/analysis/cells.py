@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from bsym_sklearn.analysis.fitted import chosen_parameters, count_parameters
+from bsym_sklearn.analysis.identity import describe_folder
 from bsym_sklearn.analysis.memory import PeakMemory, one_thread
 from bsym_sklearn.analysis.problem import Problem
 from bsym_sklearn.analysis.provenance import Provenance
@@ -230,6 +231,7 @@ def _pretrain(cell: Pretraining, problem: Problem, store: CellStore) -> dict[str
         "peak_memory_mb": peak.megabytes,
         "n_parameters": count_parameters(model),
         "rows": cell.rows,
+        "files": describe_folder(store.weights(cell.key)),
     }
 
 

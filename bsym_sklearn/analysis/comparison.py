@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bsym_sklearn.analysis.cells import Cell, Pretraining, run, with_seed
 from bsym_sklearn.analysis.entries import Entry, check_weights, make_entries
-from bsym_sklearn.analysis.identity import describe, hash_of
+from bsym_sklearn.analysis.identity import describe, describe_folder, hash_of
 from bsym_sklearn.analysis.memory import one_thread
 from bsym_sklearn.analysis.problem import Problem, make_problem
 from bsym_sklearn.analysis.provenance import current_provenance
@@ -296,11 +296,7 @@ def _run_all(
     """Compute what is not there, the weights that others start from first."""
     unfinished = {c.key: c for c in cells if store.read(c.key) is None}
     waiting = [c.pretraining for c in unfinished.values() if c.pretraining is not None]
-    pretraining = {
-        c.key: c
-        for c in waiting
-        if store.read(c.key) is None or not store.weights(c.key).is_dir()
-    }
+    pretraining = {c.key: c for c in waiting if not _has_weights(c, store)}
     free = [c for c in unfinished.values() if c.pretraining is None]
     then = [c for c in unfinished.values() if c.pretraining is not None]
     provenance = current_provenance()
@@ -332,6 +328,15 @@ def _run_all(
             "finished and kept, if there is a `store`, which has the tracebacks too. "
             "Correct the model and call compare again."
         )
+
+
+def _has_weights(cell: Pretraining, store: CellStore) -> bool:
+    """Say whether weights are there, as they were written."""
+    record, folder = store.read(cell.key), store.weights(cell.key)
+    if record is None or not folder.is_dir():
+        return False
+    # one of older versions does not say what was written
+    return record.get("files") in (None, describe_folder(folder))
 
 
 def _return_as() -> str:

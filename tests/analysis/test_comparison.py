@@ -297,6 +297,24 @@ def test_pretraining_sees_the_training_rows_once_per_split_and_seed(
     assert fits == []
 
 
+def test_damaged_weights_in_a_store_are_made_again(people, tmp_path, fits) -> None:
+    X, y = people
+    embedder = BrainSymphonyEmbedder(**TINY, max_epochs=1)
+    tuned = BrainSymphonyClassifier(**TINY, max_epochs=1)
+    models = {"tuned": Candidate(tuned, "tuned", embedder)}
+    compare(models, X, y, cv=2, seeds=(0,), store=tmp_path)
+    for file in (tmp_path / "pretrained").glob("*/*.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    compare(models, X, y, cv=2, seeds=(0,), store=tmp_path)  # nobody needs them
+    store = CellStore(tmp_path)
+    for path in (tmp_path / "cells").iterdir():
+        if "scores" in (store.read(path.stem) or {}):
+            path.unlink()
+    fits.clear()
+    compare(models, X, y, cv=2, seeds=(0,), store=tmp_path)
+    assert [name.startswith("pretraining") for name in fits] == [True] * 2 + [False] * 2
+
+
 def test_given_weights_must_not_have_seen_who_is_tested(people, tmp_path) -> None:
     X, y = people
     embedder = BrainSymphonyEmbedder(**TINY, max_epochs=1, random_state=0)
