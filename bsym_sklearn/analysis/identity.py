@@ -93,9 +93,13 @@ def describe_folder(folder: str | Path) -> list[list[str]]:
     []
     """
     files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
-    return [
-        [file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files
-    ]
+    return [[file.name, _hash_of_file(file)] for file in files]
+
+
+def _hash_of_file(path: Path) -> str:
+    """Return a hash of what is in a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @singledispatch
@@ -155,15 +159,13 @@ def _(value: partial, above: tuple[Any, ...]) -> Any:
 
 @_describe.register
 def _(value: nn.Module, above: tuple[Any, ...]) -> Any:
-    state = {name: x.numpy(force=True) for name, x in value.state_dict().items()}
+    state = {k: x.double().numpy(force=True) for k, x in value.state_dict().items()}
     return _describe([type(value), state], above)
 
 
 @_describe.register
 def _(value: FrozenEstimator, above: tuple[Any, ...]) -> Any:
-    model = value.estimator
-    learned = {name: x for name, x in vars(model).items() if name.endswith("_")}
-    return ["frozen", *_describe([type(model), model.get_params(), learned], above)]
+    return _describe(["frozen", _learned(value.estimator)], above)
 
 
 @_describe.register
@@ -181,11 +183,27 @@ def _(value: type, above: tuple[Any, ...]) -> Any:
     return [*name, _describe([value.__bases__, own], (*above, value))]
 
 
+def _learned(value: Any) -> Any:
+    """Return all that fitted estimators hold, in place of what was set."""
+    if isinstance(value, list | tuple):
+        return [_learned(x) for x in value]
+    if isinstance(value, Mapping):
+        return {name: _learned(x) for name, x in value.items()}
+    if isinstance(value, type) or not hasattr(value, "get_params"):
+        return value
+    if hasattr(value, "module_"):  # a net
+        return value.module_
+    held = {name: x for name, x in vars(value).items() if not name.startswith("_")}
+    return [type(value), _learned(held)]
+
+
 def _describe_parameter(name: str, value: Any) -> Any:
-    """Return the description of a parameter, of a folder by what is in it."""
-    is_path = isinstance(value, str | Path)
-    if name == "pretrained" and is_path and Path(value).is_dir():
-        return describe_folder(value)
+    """Return the description of a parameter, of weights by what is in the files."""
+    if name == "pretrained" and isinstance(value, str | Path):
+        if Path(value).is_dir():
+            return describe_folder(value)
+        if Path(value).is_file():
+            return _hash_of_file(Path(value))
     return describe(value)
 
 
@@ -259,12 +277,12 @@ def _is_data(value: Any) -> bool:
 
 
 @cache
-def _is_installed(module: str) -> bool:
+def _is_installed(module: str | None) -> bool:
     """Say whether a module is Python's, or of a package that was installed.
 
     A package that is installed in place, to be edited, is not.
     """
-    if module == "__main__":
+    if module is None or module == "__main__":
         return False
     if module.partition(".")[0] == OWN:  # its code is beside each result
         return True
