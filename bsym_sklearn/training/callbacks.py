@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackContext
 from skorch import NeuralNet
@@ -93,7 +94,7 @@ class Stages(Callback):
 
 
 class Finite(Callback):
-    """Stop with an explanation when the loss is no longer a number.
+    """Stop with an explanation when loss or weights are no longer numbers.
 
     Parameters
     ----------
@@ -108,16 +109,22 @@ class Finite(Callback):
         self.lr = lr
 
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
-        """Check the losses of this epoch."""
+        """Check the losses of this epoch, and what its last step has left."""
         for name in ("train_loss", "valid_loss"):
             loss = net.history[-1].get(name, 0.0)
             if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss of {self.description} became {loss} ({name}) in epoch "
-                    f"{len(net.history)}. Lower `lr` (now {self.lr:g}), set "
-                    "`standardize='zscore'`, use dtype='float32' instead of mixed "
-                    "precision, or look for extreme values in the data."
-                )
+                self._stop(f"loss of {self.description} became {loss} ({name})", net)
+        finite = [weight.isfinite().all() for weight in net.module_.parameters()]
+        if finite and not torch.stack(finite).all():
+            self._stop(f"weights of {self.description} became NaN or infinite", net)
+
+    def _stop(self, what: str, net: NeuralNet) -> NoReturn:
+        """Raise with what to do."""
+        raise FloatingPointError(
+            f"The {what} in epoch {len(net.history)}. Lower `lr` (now {self.lr:g}), "
+            "set `standardize='zscore'`, use dtype='float32' instead of mixed "
+            "precision, or look for extreme values in the data."
+        )
 
 
 class BestWeights(Callback):

@@ -74,6 +74,21 @@ def test_a_huge_learning_rate_raises_instead_of_returning_nan():
         BrainSymphonyEmbedder(**TINY | {"lr": 1e30, "max_epochs": 5}).fit(X)
 
 
+def test_weights_that_the_last_step_spoils_are_an_error(monkeypatch):
+    X, y = make_data()
+    original = training_net._Net.get_loss
+
+    def steep(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        weight = next(self.module_.parameters())
+        return original(self, *args, **kwargs) + (0 * weight.sum()).sqrt()
+
+    monkeypatch.setattr(training_net._Net, "get_loss", steep)
+    options = TINY | {"max_epochs": 1, "batch_size": len(X), "validation_fraction": 0.0}
+    message = r"The weights of .* became NaN or infinite in epoch 1\. Lower `lr`"
+    with pytest.raises(FloatingPointError, match=message):
+        BrainSymphonyClassifier(**options).fit(X, y)
+
+
 def test_a_refused_target_leaves_the_last_fit():
     X, y = make_data()
     model = BrainSymphonyClassifier(**TINY).fit(X, y)
