@@ -26,8 +26,8 @@ MIN_ROWS, MIN_MODELS = 2, 3
 HEAD = """\
 # Accuracy
 
-Written by `benchmarks/accuracy.py` from the runs that it names; nothing here is typed
-by hand. The cohorts stay outside the repository. Mean ± standard deviation over the
+Written by `benchmarks/accuracy.py` from the runs that it names; no result is typed by
+hand. The cohorts stay outside the repository. Mean ± standard deviation over the
 test folds, seeds averaged within a fold first (a blend has three seeds of its networks
 inside, and is fitted once per fold); intervals and tests are corrected for overlapping
 training rows (Nadeau and Bengio). An interval of a score may exceed its range, as that
@@ -55,7 +55,7 @@ other cohorts.
 All networks get the same epochs, as many as two cores can give: those that learn slowly
 (the transformer, BrainNetCNN, the Brain Network Transformer, BrainGNN, BrainLM and
 Brain-JEPA) are below what more training, data or size would give. Popov et al. (2024,
-doi 10.1016/j.neuroimage.2024.120909), with all 869 people of ABIDE and two atlases, have
+doi 10.1016/j.neuroimage.2024.120909), with 869 people of ABIDE and two atlases, have
 AUROCs of .744 and .745 for meanMLP, .732 and .707 for the Brain Network Transformer,
 .720 and .678 for BrainNetCNN, .612 and .534 for a transformer, .713 and .722 for a
 linear model on correlation.
