@@ -52,10 +52,10 @@ meanMLP on these two cohorts, whose settings were tried side by side, may flatte
 a little. Linear models choose their penalty in each fold. Nothing was chosen on the
 other cohorts.
 
-All networks get the same epochs, as many as two cores can give. The Brain Network
-Transformer and BrainGNN, which learn slowly, also have rows with four times as many. The
-transformer, BrainNetCNN, BrainLM and Brain-JEPA, for which that would take hours, have
-not: they are below what more training, data or size would give. Popov et al. (2024,
+All networks get the same epochs, as many as two cores can give. Two that learn slowly,
+the Brain Network Transformer and BrainGNN, also have rows with four times as many. The
+transformer, BrainNetCNN, BrainLM and Brain-JEPA, for which that takes hours, have not:
+they are below what more training, data or size would give. Popov et al. (2024,
 doi 10.1016/j.neuroimage.2024.120909), with 869 people of ABIDE and two atlases, have
 AUROCs of .744 and .745 for meanMLP, .732 and .707 for the Brain Network Transformer,
 .720 and .678 for BrainNetCNN, .612 and .534 for a transformer, .713 and .722 for a
