@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
 from bsym_sklearn.analysis.cells import seed_parameters
@@ -192,7 +193,7 @@ def check_weights(
     level : {"A", "B", "C"}
         See :func:`~bsym_sklearn.analysis.comparison.compare`.
     column : str
-        Of the scans' participants, for the message.
+        Of the scans' participants.
 
     Raises
     ------
@@ -217,13 +218,13 @@ def check_weights(
             f"with what {[*given]} learned before. Use level='B', or a Candidate with "
             "a pretrainer."
         )
-    if problem.people is None:
+    people = _tested(problem, splits, column)
+    if people is None:
         raise ValueError(
             "Level 'B' needs the participants that are tested, to look for them among "
             f"those that {label!r} has seen. Got none. Name them in the column "
             f"{column!r} or as `groups`, or use level='C'."
         )
-    people = {*problem.people[np.concatenate([split.test for split in splits])]}
     for name, source in given.items():
         seen = _participants_in(source)
         if not seen:
@@ -239,6 +240,18 @@ def check_weights(
                 f"Got {len(shared)} of {len(people)} that {name!r} of {label!r} has "
                 "seen. Test on others, or use level='C'."
             )
+
+
+def _tested(problem: Problem, splits: list[Split], column: str) -> set[str] | None:
+    """Return who is tested, as they are written, None if that is not known of all."""
+    if problem.people is None:
+        return None
+    rows = np.concatenate([split.test for split in splits])
+    names = pd.Series(problem.people)
+    if isinstance(problem.X, pd.DataFrame) and column in problem.X:
+        names = problem.X[column]
+    tested = names.iloc[rows]
+    return None if tested.isna().any() else {*tested.astype(str)}
 
 
 def _participants_in(source: Any) -> list[str]:

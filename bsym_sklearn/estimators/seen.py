@@ -81,9 +81,10 @@ def add_participants(seen: Iterable[str], names: Iterable[object]) -> list[str]:
     >>> len(add_participants(seen, ["sub-2", "sub-3"]))
     3
     """
-    seen = set(seen)
+    seen, names = set(seen), set(names)
     salts = sorted(_salts(seen) - {""})
-    new = participant_hashes(names)
+    known = shared_participants(names, seen) if seen else ()  # maybe written otherwise
+    new = participant_hashes(name for name in names if str(name) not in known)
     return sorted(seen | ({_salted(x, salts[0]) for x in new} if salts else new))
 
 
