@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def describe(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that is needed to repeat a comparison."""
     provenance = current_provenance()
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "task": task.name,
         "kind": task.kind,
         "n_scans": len(task.y),

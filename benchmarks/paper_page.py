@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,14 +110,14 @@ def command(line: str) -> str:
 
     Examples
     --------
-    >>> command("/a/low_data.py --cohort /data/x --out /tmp/y --seeds 0")
-    'benchmarks/low_data.py --cohort x --seeds 0'
+    >>> command("/a/low_data.py --cohort /data/x --out /tmp/y --only 'no gate'")
+    "benchmarks/low_data.py --cohort x --only 'no gate'"
     """
-    words = [Path(word).name if "/" in word else word for word in line.split()]
+    words = [Path(word).name if "/" in word else word for word in shlex.split(line)]
     if "--out" in words:
         place = words.index("--out")
         del words[place : place + 2]
-    return " ".join([f"benchmarks/{words[0]}", *words[1:]])
+    return shlex.join([f"benchmarks/{words[0]}", *words[1:]])
 
 
 def commits(run: Run) -> list[str]:
