@@ -120,6 +120,7 @@ def test_inner_folds_are_as_many_as_the_rarest_class_allows() -> None:
     assert len(inner_folds(np.linspace(0, 1, 10), groups, n_folds=4) or []) == 4
 
 
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored:UserWarning")
 def test_splits_may_come_from_scikit_learn_or_by_hand() -> None:
     y, groups = np.tile([0, 1], 6), np.arange(12) // 2
     made = as_splits(GroupKFold(3), y, groups)

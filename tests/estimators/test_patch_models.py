@@ -57,7 +57,8 @@ each_supervised = pytest.mark.parametrize("kind", SUPERVISED)
 each = pytest.mark.parametrize("kind", EMBEDDERS + SUPERVISED)
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*nearly the same embedding:bsym_sklearn.exceptions.BrainSymphonyWarning"
+    "ignore:.*(nearly the same embedding|embeddings on one line):"
+    "bsym_sklearn.exceptions.BrainSymphonyWarning"
 )
 
 
