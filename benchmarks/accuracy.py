@@ -77,7 +77,8 @@ class Benchmark:
 
 
 # Budgets were chosen so that everything ends within a night on two cores, by runs
-# inside training rows (docs/benchmarks/ablations.md), and are alike for all models.
+# inside training rows (docs/benchmarks/ablations.md), and are alike for all models;
+# SLOW ones have rows with more beside.
 BENCHMARKS = (
     Benchmark(
         "multitask-state", "multitask_dev", "state", 60, 40, 20, others=OTHERS,

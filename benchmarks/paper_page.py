@@ -110,7 +110,7 @@ def command(line: str) -> str:
 
     Examples
     --------
-    >>> command("/a/low_data.py --cohort /data/x --out /tmp/y --only 'no gate'")
+    >>> command("a/low_data.py --cohort data/x --out runs/y --only 'no gate'")
     "benchmarks/low_data.py --cohort x --only 'no gate'"
     """
     words = [Path(word).name if "/" in word else word for word in shlex.split(line)]

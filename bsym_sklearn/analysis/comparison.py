@@ -22,7 +22,7 @@ from bsym_sklearn.analysis.entries import Entry, check_weights, make_entries
 from bsym_sklearn.analysis.identity import describe, describe_folder, hash_of
 from bsym_sklearn.analysis.memory import one_thread
 from bsym_sklearn.analysis.problem import Problem, make_problem
-from bsym_sklearn.analysis.provenance import current_provenance
+from bsym_sklearn.analysis.provenance import Provenance, current_provenance
 from bsym_sklearn.analysis.splits import Split
 from bsym_sklearn.analysis.store import CellStore
 from bsym_sklearn.estimators.registry import PRETRAIN_EPOCHS
@@ -204,14 +204,16 @@ def compare(
         check_weights(entry, problem, splits, level, group_column)
     with _open(store) as cells:
         plan = _plan(entries, problem, splits, drawn, level, n_trials)
-        _run_all([cell for _, cell in plan], problem, cells, n_jobs, verbose)
+        provenance = current_provenance()
+        made = [cell for _, cell in plan]
+        _run_all(made, problem, cells, provenance, n_jobs, verbose)
         rows = [
             _as_row(entry, cell, problem, level, cells.read(cell.key) or {})
             | {"weights": _weights(cell, cells) if store is not None else None}
             for entry, cell in plan
         ]
     table = pd.DataFrame(rows)
-    _warn_of_versions(table)
+    _warn_of_versions(table, provenance)
     return table
 
 
@@ -290,16 +292,17 @@ def _run_all(
     cells: list[Cell],
     problem: Problem,
     store: CellStore,
+    provenance: Provenance,
     n_jobs: int | None,
     verbose: int,
 ) -> None:
     """Compute what is not there, the weights that others start from first."""
     unfinished = {c.key: c for c in cells if store.read(c.key) is None}
-    waiting = [c.pretraining for c in unfinished.values() if c.pretraining is not None]
-    pretraining = {c.key: c for c in waiting if not _has_weights(c, store)}
+    sources = [c.pretraining for c in unfinished.values() if c.pretraining is not None]
+    waiting = {c.key: c for c in sources}  # several models start from one
+    pretraining = {k: c for k, c in waiting.items() if not _has_weights(c, store)}
     free = [c for c in unfinished.values() if c.pretraining is None]
     then = [c for c in unfinished.values() if c.pretraining is not None]
-    provenance = current_provenance()
     failed: dict[str | None, str] = {}  # names of cells, by their key
     errors = []
     bar = tqdm(
@@ -387,9 +390,8 @@ def _weights(cell: Cell, store: CellStore) -> str | None:
     return str(store.weights(cell.pretraining.key))
 
 
-def _warn_of_versions(table: pd.DataFrame) -> None:
+def _warn_of_versions(table: pd.DataFrame, now: Provenance) -> None:
     """Warn if not all cells were made by the code and the libraries of now."""
-    now = current_provenance()
     versions = table["versions"].map(lambda v: json.dumps(v, sort_keys=True))
     made = table["code"] + versions
     others = table[made != now.code + json.dumps(now.versions, sort_keys=True)]

@@ -163,17 +163,17 @@ def _check_needs(
             )
 
 
-def _given_weights(entry: Entry) -> dict[str, Any]:
-    """Return what a model has learned before: folders and frozen models, by name."""
+def _given_weights(entry: Entry) -> list[tuple[str, Any]]:
+    """Return what a model has learned before: names, with folders or frozen models."""
     candidate = entry.candidate
     parts = [x for x in (candidate.estimator, candidate.pretrainer) if x is not None]
-    given: dict[str, Any] = {}
+    given: list[tuple[str, Any]] = []
     for part in parts:
         for name, value in {"": part, **part.get_params(deep=True)}.items():
             if isinstance(value, FrozenEstimator):
-                given[type(value.estimator).__name__] = value.estimator
+                given.append((type(value.estimator).__name__, value.estimator))
             elif name.split("__")[-1] == "pretrained" and value is not None:
-                given[Path(value).name] = str(value)
+                given.append((Path(value).name, str(value)))
     return given
 
 
@@ -193,7 +193,7 @@ def check_weights(
     level : {"A", "B", "C"}
         See :func:`~bsym_sklearn.analysis.comparison.compare`.
     column : str
-        Of the scans' participants.
+        Of the scans' participants, for the message.
 
     Raises
     ------
@@ -213,19 +213,20 @@ def check_weights(
         return
     label = entry.candidate.label
     if level == "A":
+        names = [name for name, _ in given]
         raise ValueError(
             f"Level 'A' needs all learning within the training rows. Got {label!r} "
-            f"with what {[*given]} learned before. Use level='B', or a Candidate with "
-            "a pretrainer."
+            f"with what {names} learned before. Use level='B', or a Candidate with a "
+            "pretrainer."
         )
-    people = _tested(problem, splits, column)
+    people = _tested(problem, splits)
     if people is None:
         raise ValueError(
             "Level 'B' needs the participants that are tested, to look for them among "
             f"those that {label!r} has seen. Got none. Name them in the column "
             f"{column!r} or as `groups`, or use level='C'."
         )
-    for name, source in given.items():
+    for name, source in given:
         seen = _participants_in(source)
         if not seen:
             raise ValueError(
@@ -242,16 +243,12 @@ def check_weights(
             )
 
 
-def _tested(problem: Problem, splits: list[Split], column: str) -> set[str] | None:
+def _tested(problem: Problem, splits: list[Split]) -> set[str] | None:
     """Return who is tested, as they are written, None if that is not known of all."""
     if problem.people is None:
         return None
-    rows = np.concatenate([split.test for split in splits])
-    names = pd.Series(problem.people)
-    if isinstance(problem.X, pd.DataFrame) and column in problem.X:
-        names = problem.X[column]
-    tested = names.iloc[rows]
-    return None if tested.isna().any() else {*tested.astype(str)}
+    tested = problem.people[np.concatenate([split.test for split in splits])]
+    return None if pd.isna(tested).any() else {str(name) for name in tested}
 
 
 def _participants_in(source: Any) -> list[str]:

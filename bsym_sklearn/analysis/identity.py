@@ -116,7 +116,7 @@ def _describe(value: Any, above: tuple[Any, ...]) -> Any:
         return _describe(parts, above)
     if hasattr(value, "get_params"):
         params = value.get_params(deep=False)
-        found = {name: _describe_parameter(name, x) for name, x in params.items()}
+        found = {k: _describe_parameter(k, x, above) for k, x in params.items()}
         return {"class": _describe(type(value), above), **found}
     if is_dataclass(value):
         parts = [type(value), {x.name: getattr(value, x.name) for x in fields(value)}]
@@ -197,14 +197,14 @@ def _learned(value: Any) -> Any:
     return [type(value), _learned(held)]
 
 
-def _describe_parameter(name: str, value: Any) -> Any:
+def _describe_parameter(name: str, value: Any, above: tuple[Any, ...]) -> Any:
     """Return the description of a parameter, of weights by what is in the files."""
     if name == "pretrained" and isinstance(value, str | Path):
         if Path(value).is_dir():
             return describe_folder(value)
         if Path(value).is_file():
             return _hash_of_file(Path(value))
-    return describe(value)
+    return _describe(value, above)
 
 
 def _function_of(value: Any) -> Any:

@@ -38,8 +38,8 @@ class Problem:
         Whose scans stay on one side: participants, or what was asked for.
     task : {"classification", "regression"}
         Kind of target.
-    people : ndarray of str of shape (n_scans,) or None, default=None
-        Participants, see :func:`~bsym_sklearn.estimators.seen.person`. None if they
+    people : ndarray of shape (n_scans,) or None, default=None
+        Participants as they are written, missing where one is not named. None if they
         are not known.
 
     Examples
@@ -127,7 +127,6 @@ def make_problem(
     """
     task = task_of(y, task)
     target, members = _as_target(y, task), _members(X, y, groups, group_column)
-    people = None if groups is None or isinstance(X, pd.DataFrame) else members
     if external is not None:
         n = len(target)
         other = _members(external[0], external[1], None, group_column, prefix="new ")
@@ -141,12 +140,15 @@ def make_problem(
         splits = as_splits(
             cv, target, members, task=task, n_repeats=n_repeats, seed=seed
         )
-    if isinstance(X, pd.DataFrame) and group_column in X:
-        people = _people(X[group_column])
+    people = None
+    if isinstance(X, pd.DataFrame):
+        people = X[group_column].to_numpy() if group_column in X else None
+    elif groups is not None and external is None:
+        people = members
     for split in splits:
         check_disjoint(members, split)
         if people is not None:
-            check_disjoint(people, split)
+            check_disjoint(_people(people), split)
     if groups is not None and isinstance(X, pd.DataFrame) and group_column not in X:
         X = X.assign(**{group_column: members})
     return Problem(X, target, members, task, people), splits
@@ -166,9 +168,9 @@ def _check_external(X: Any, other: Any, column: str) -> None:
         )
 
 
-def _people(names: pd.Series) -> np.ndarray:
+def _people(names: ArrayLike) -> np.ndarray:
     """Return who each scan is of, itself where no name is given."""
-    named = zip(names, names.isna(), strict=True)
+    named = zip(np.asarray(names), pd.isna(np.asarray(names)), strict=True)
     people = [f"row {i}" if no else person(x) for i, (x, no) in enumerate(named)]
     return np.array(people)
 

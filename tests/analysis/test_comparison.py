@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import ClassVar
 
 import joblib
@@ -13,7 +14,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
@@ -345,6 +346,13 @@ def test_given_weights_must_not_have_seen_who_is_tested(people, tmp_path) -> Non
     assert run("same", "C")["level"].eq("C").all()
 
 
+def test_another_cohort_of_arrays_is_the_test() -> None:
+    X, y = np.random.default_rng(0).normal(size=(12, 20, 4)), np.arange(12) % 2
+    others = (X[:6] + 1, y[:6])
+    table = compare({"c": CHANCE}, X, y, groups=np.arange(12), external=others)
+    assert table["n_test"].tolist() == [6]
+
+
 def test_another_cohort_is_the_test(people) -> None:
     X, y = people
     others = X[:10].assign(participant_id=[f"q{i}" for i in range(10)])
@@ -500,6 +508,11 @@ def test_frozen_models_are_looked_at_too(people) -> None:
         run(others, "A")
     with pytest.raises(ValueError, match="Got 12 of 12 that 'BrainSymphonyEmbedder'"):
         run(X, "B")
+    both = make_union(
+        *(FrozenEstimator(deepcopy(embedder.fit(x))) for x in (X, others))
+    )
+    with pytest.raises(ValueError, match="Got 12 of 12 that 'BrainSymphonyEmbedder'"):
+        compare({"x": make_pipeline(both, CHANCE)}, X, y, cv=2, level="B")
     levels = run(others, "B").groupby("label")["level"].first()
     assert levels.to_dict() == {"chance": "A", "x": "B"}
 

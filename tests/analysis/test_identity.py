@@ -90,6 +90,8 @@ def test_data_is_told_apart_by_its_content(one: Any, other: Any) -> None:
 def test_functions_that_name_one_another_end() -> None:
     code = "def g(n): return f(n - 1)\ndef f(n): return n and g(n)"
     assert describe(made(code)) == describe(made(code))
+    held = f"from {Holder.__module__} import Holder\ndef f(): return g\ng = Holder(f)"
+    assert describe(made(held)) == describe(made(held))
     within = "class f:\n    def again(self): return f()"
     assert describe(made(within)) == describe(made(within))
 
